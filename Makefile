@@ -1,0 +1,55 @@
+# Each target makes the environment that it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test test-slow lint format bench clean
+
+run: $(VENV)/installed
+	$(BIN)/proxyd serve --config etc/proxyd.yaml
+
+test: $(VENV)/installed-test
+	$(BIN)/coverage run --branch --source=proxyd/core -m twisted.trial --reporter=text tests.core
+	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
+	$(BIN)/python -m twisted.trial --rterrors tests
+
+test-slow: $(VENV)/installed-slow
+	$(BIN)/python -m twisted.trial --rterrors tests.slow
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-test
+	$(BIN)/python bench/small_get.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* _trial_temp*
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=24' 'setuptools>=77'
+	touch $@
+
+$(VENV)/installed: $(VENV)/python pyproject.toml setup.py
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[lint]'
+	touch $@
+
+$(VENV)/installed-slow: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --editable '.[slow]'
+	touch $@

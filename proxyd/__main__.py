@@ -1,0 +1,5 @@
+"""`python -m proxyd`."""
+
+from proxyd.cli import main
+
+main()

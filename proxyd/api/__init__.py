@@ -1,0 +1,1 @@
+"""The REST API, on a port of its own."""

@@ -1,0 +1,133 @@
+"""The root of the API: who may ask, and which function answers.
+
+Paths, methods and the token are looked at when the head has come; nobody without the token makes us read a body.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from zope.interface import implementer
+
+from proxyd.api.router import MethodError, Router
+from proxyd.core.pages import reason_phrase
+from proxyd.core.target import split_target
+from proxyd.errors import RequestError
+from proxyd.http.request import Request
+from proxyd.interfaces import IStreamingResource
+
+_TEXT = b"Content-Type: text/plain; charset=utf-8"
+_JSON = b"Content-Type: application/json"
+_AUTHORIZATION = re.compile(rb"token +(\S+)")
+
+
+@attrs.frozen
+class Answer:
+    """What a function of the API answers: `text` explains, `json` is the result."""
+
+    status: int
+    text: str = ""
+    json: str = ""
+
+
+@attrs.frozen
+class Call:
+    """One call of a function: the raw `arguments` of its pattern, the raw `query` without its `?`."""
+
+    request: Request
+    arguments: dict[str, str]
+    query: str
+
+
+Function = Callable[[Any, Call], "Answer | Awaitable[Answer]"]
+
+
+@implementer(IStreamingResource)
+class ApiResource(Resource):
+    """Serves the functions of `router`, methods of `owner`, to whoever knows one of `tokens`; empty: to everybody."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, router: Router[Function], owner: object, tokens: tuple[str, ...]) -> None:
+        super().__init__()
+        self._router = router
+        self._owner = owner
+        self._tokens = tuple(token.encode() for token in tokens)
+
+    def render_streaming(self, request: Request) -> None:
+        """Answer a call whose head has come."""
+        try:
+            path, query = split_target(request.head.target)
+            function, arguments = self._router.find(request.method.decode(), path.decode("utf-8", "surrogateescape"))
+            if not self._is_authorized(request):
+                request.answer(403, [])
+                return
+            call = Call(request, arguments, query[1:].decode("latin-1"))
+            answer = function(self._owner, call)
+        except RequestError as error:
+            self._refuse(request, error)
+            return
+        if isinstance(answer, Answer):
+            self._answer(answer, request)
+        else:
+            done: Deferred[Answer] = Deferred.fromCoroutine(answer)  # type: ignore[arg-type]  # functions are `async`
+            done.addCallbacks(self._answer, self._failed, (request,), callbackKeywords={}, errbackArgs=(request,))
+            done.addErrback(lambda failure: self._log.failure("unexpected error in the API", failure=failure))
+
+    def _is_authorized(self, request: Request) -> bool:
+        if not self._tokens:
+            return True
+        match = _AUTHORIZATION.fullmatch(request.head.get(b"authorization") or b"")
+        given = match[1] if match else b""
+        # Each comparison takes the same time, however close the guess was.
+        return any(hmac.compare_digest(given, token) for token in self._tokens)
+
+    def _answer(self, answer: Answer, request: Request) -> None:
+        if answer.json:
+            request.answer(answer.status, [_JSON], answer.json.encode())
+        elif answer.text:
+            request.answer(answer.status, [_TEXT], answer.text.encode())
+        else:
+            request.answer(answer.status, [])
+
+    def _refuse(self, request: Request, error: RequestError) -> None:
+        fields = [_TEXT]
+        if isinstance(error, MethodError):
+            fields.append(b"Allow: " + ", ".join(error.allowed).encode())
+        request.answer(error.status, fields, str(error).encode())
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        error = failure.value
+        if isinstance(error, RequestError):
+            self._refuse(request, error)
+        elif not isinstance(error, ConnectionClosed):
+            self._log.failure("unexpected error in the API", failure=failure)
+            request.answer(500, [_TEXT], reason_phrase(500))
+
+
+class ApiLog:
+    """The access log of the API: `STATUS METHOD PATH REASON`, without the query."""
+
+    _log = Logger()
+
+    def write(self, request: Request) -> None:
+        """Log a call that has been answered."""
+        status = request.status
+        log = self._log.info if status < 400 else self._log.warn if status < 500 else self._log.error
+        log(
+            "{status} {method} {path} {reason}",
+            status=status,
+            method=request.method.decode("latin-1"),
+            path=request.head.target.partition(b"?")[0][:1024].decode("latin-1"),
+            reason=reason_phrase(status).decode(),
+        )

@@ -1,0 +1,171 @@
+"""`/api/routes`: the route table, read and changed (contract of configurable-http-proxy, section 2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from proxyd.api.resource import Answer, Call, Function
+from proxyd.api.router import Router
+from proxyd.core.activity import parse_timestamp, timestamp
+from proxyd.core.table import Entry, RouteTable
+from proxyd.core.target import decode_path
+from proxyd.errors import OptionError, RequestError
+from proxyd.interfaces import IRouteStore
+from proxyd.model.routes import INHERITED, Route, RouteOptions, place_of
+from proxyd.model.upstream import Upstream
+
+# So many routes are written into an answer before the exchanges get their turn.
+_ROUTES_A_TURN = 2000
+
+OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
+"""Reads the options in a posted object, leaving what is none; raises `OptionError`."""
+
+
+class RoutesApi:
+    """Reads `table`, changes `store`; whoever watches the store brings the changes into the table.
+
+    `read_options` None keeps posted options verbatim, without effect. `clock` has `callLater`.
+    """
+
+    _log = Logger()
+    router: Router[Function] = Router()
+
+    def __init__(
+        self,
+        table: RouteTable,
+        store: IRouteStore,
+        clock: Any,
+        *,
+        host_routing: bool,
+        max_body: int,
+        max_path: int,
+        read_options: OptionsReader | None,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._clock = clock
+        self._host_routing = host_routing
+        self._max_body = max_body
+        self._max_path = max_path
+        self._read_options = read_options
+
+    @router.route("/api/routes", "GET")
+    @router.route("/api/routes/", "GET")
+    async def list_routes(self, call: Call) -> Answer:
+        """Answer with all routes, or with those that have been inactive since a time."""
+        since = _inactive_since(call.query)
+        entries = [entry for entry in self._table if since is None or entry.last_activity < since]
+        pieces: list[str] = []
+        for start in range(0, len(entries), _ROUTES_A_TURN):
+            if start:
+                await deferLater(self._clock, 0)
+            pieces += [
+                f"{json.dumps(entry.route.key)}: {_described(entry)}"
+                for entry in entries[start : start + _ROUTES_A_TURN]
+            ]
+        return Answer(200, json="{" + ", ".join(pieces) + "}")
+
+    @router.route("/api/routes/<path:spec>", "GET")
+    def get_route(self, call: Call) -> Answer:
+        """Answer with the route of exactly this key."""
+        entry = self._table.get(self._key(call))
+        return Answer(404) if entry is None else Answer(200, json=_described(entry))
+
+    @router.route("/api/routes", "POST")
+    @router.route("/api/routes/", "POST")
+    @router.route("/api/routes/<path:spec>", "POST")
+    async def add_route(self, call: Call) -> Answer:
+        """Create or replace a route."""
+        key = self._key(call)
+        posted = _read_object(await call.request.read_body(self._max_body))
+        route = self.make_route(key, posted)
+        self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+        await self._store.put(route)
+        self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+        return Answer(201)
+
+    @router.route("/api/routes", "DELETE")
+    @router.route("/api/routes/", "DELETE")
+    @router.route("/api/routes/<path:spec>", "DELETE")
+    async def delete_route(self, call: Call) -> Answer:
+        """Delete the route of exactly this key."""
+        key = self._key(call)
+        self._log.info("Removing route {prefix}", prefix=key)
+        change = await self._store.delete(key)
+        return Answer(404 if change is None else 204)
+
+    def _key(self, call: Call) -> str:
+        raw = call.arguments.get("spec", "").encode("utf-8", "surrogateescape")
+        if len(raw) > self._max_path:
+            raise RequestError(414, "the path of the route is longer than limits.route_path")
+        key = "/" + decode_path(raw).strip("/")
+        if self._host_routing:
+            host, slash, path = key[1:].partition("/")
+            key = "/" + host.lower().removesuffix(".") + slash + path
+        return key
+
+    def make_route(self, key: str, posted: Mapping[str, Any]) -> Route:
+        """The route that a posted object describes.
+
+        Raises `RequestError` 400 with a reason.
+        """
+        target = posted.get("target", posted.get("upstream") if self._read_options is not None else None)
+        if not isinstance(target, str):
+            raise RequestError(400, "Must specify 'target' as a string")
+        try:
+            upstream = Upstream.parse(target)
+            options = self._read_options(posted) if self._read_options is not None else INHERITED
+        except OptionError as error:
+            raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
+        members = {name: value for name, value in posted.items() if name != "last_activity"}
+        members["target"] = target
+        host, segments = "", place_of(key)[1]
+        if self._host_routing and segments:
+            host, segments = segments[0], segments[1:]
+            members["host"] = host
+        elif isinstance(posted.get("host"), str) and self._read_options is not None:
+            host = posted["host"].lower().removesuffix(".")
+        try:
+            text = json.dumps(members, allow_nan=False)
+        except ValueError:
+            raise RequestError(400, "a number is too large for JSON") from None
+        return Route(key, upstream, segments, host, options, text)
+
+
+def _described(entry: Entry) -> str:
+    """The JSON object of a route, as the API answers it."""
+    return f'{entry.route.members[:-1]}, "last_activity": "{timestamp(entry.last_activity)}"}}'
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    if not body:
+        raise RequestError(400, "the body is empty: post a JSON object with a target")
+    try:
+        posted = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(posted, dict):
+        raise RequestError(400, "the body has to be a JSON object with a target")
+    return posted
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _inactive_since(query: str) -> float | None:
+    values = parse_qs(query)
+    for name in ("inactive_since", "inactiveSince"):
+        if name in values:
+            text = values[name][-1]
+            try:
+                return parse_timestamp(text)
+            except (ValueError, OverflowError):
+                raise RequestError(400, f"{name} is not an ISO 8601 time: {text[:100]}") from None
+    return None

@@ -1,0 +1,1 @@
+"""The command lines of the programs that proxyd replaces, turned into a `Config`."""

@@ -1,0 +1,200 @@
+"""The command line of configurable-http-proxy (contract of configurable-http-proxy, section 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from proxyd.errors import OptionError
+from proxyd.listeners.http import HttpConfig
+from proxyd.model.routes import HeaderChanges, RewriteLocation, Route, RouteOptions
+from proxyd.model.settings import (
+    ApiSettings,
+    Config,
+    ErrorSettings,
+    Health,
+    Limits,
+    LogSettings,
+    PoolSettings,
+    Timeouts,
+)
+from proxyd.model.upstream import Upstream
+from proxyd.option import ByteCount, FilePath, Port, Seconds, Secret, UpstreamUrl, UrlPath
+
+_DEFAULT_PORT = 8000
+_KEEP_ALIVE_MILLISECONDS = 5000
+# Node gives heads this long, and 16 KiB for them, request line included.
+_HEADER_SECONDS = 60
+_HEADER_BYTES = 16 * 1024
+# Node leaves this to the kernel, which gives up after two minutes; long enough for a busy node of a cluster.
+_CONNECT_SECONDS = 30
+
+_LEVELS: dict[str, Literal["debug", "info", "warn", "error"]] = {
+    "debug": "debug",
+    "info": "info",
+    "warn": "warn",
+    "error": "error",
+}
+
+
+class ChpUsageError(Exception):
+    """The command line cannot be used; the text is the line to print."""
+
+
+@attrs.frozen(kw_only=True)
+class ChpOptions:
+    """What was given on the command line; None: not given. Times are in milliseconds."""
+
+    ip: str | None = None
+    port: int | None = None
+    api_ip: str | None = None
+    api_port: int | None = None
+    default_target: str | None = None
+    error_target: str | None = None
+    error_path: str | None = None
+    host_routing: bool = False
+    include_prefix: bool = True
+    prepend_path: bool = True
+    x_forward: bool = True
+    change_origin: bool = False
+    auto_rewrite: bool = False
+    protocol_rewrite: str | None = None
+    custom_header: tuple[str, ...] = ()
+    timeout: int | None = None
+    proxy_timeout: int | None = None
+    keep_alive_timeout: int | None = None
+    pid_file: str | None = None
+    log_level: str = "info"
+
+
+@attrs.frozen
+class ChpSetup:
+    """What a command line comes down to: a configuration, routes from the start, and what to say before it starts."""
+
+    config: Config
+    routes: tuple[Route, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
+    """Turn a command line and the environment into a configuration.
+
+    Raises `ChpUsageError`.
+    """
+    if options.error_target and options.error_path:
+        raise ChpUsageError("Cannot specify both error-target and error-path. Pick one.")
+    level = _LEVELS.get(options.log_level.lower())
+    if level is None:
+        raise ChpUsageError(f"--log-level has to be one of {', '.join(_LEVELS)}, not {options.log_level!r}")
+    token = environ.get("CONFIGPROXY_AUTH_TOKEN", "")
+    port = options.port or _DEFAULT_PORT
+    config = Config(
+        listeners=(HttpConfig(address=_address(options.ip), port=Port(port)),),
+        api=ApiSettings(
+            address="localhost" if options.api_ip is None else _address(options.api_ip),
+            port=Port(options.api_port or port + 1),
+            token=Secret(token),
+            open=not token,
+            route_options="verbatim",
+        ),
+        host_routing=options.host_routing,
+        route_defaults=_route_options(options),
+        errors=ErrorSettings(
+            target=UpstreamUrl(_url("--error-target", options.error_target)),
+            directory=FilePath(options.error_path or ""),
+            statuses="chp",
+        ),
+        health=Health(live=UrlPath("/_chp_healthz"), ready=UrlPath("")),
+        timeouts=_timeouts(options),
+        limits=Limits(
+            request_line=ByteCount(_HEADER_BYTES),
+            header_line=ByteCount(_HEADER_BYTES),
+            headers=ByteCount(_HEADER_BYTES),
+            header_count=1000,
+            target="lenient",
+        ),
+        pool=PoolSettings(idle_per_upstream=256),
+        log=LogSettings(format="chp", level=level, access="off"),
+        pid_file=FilePath(options.pid_file or ""),
+        drain_seconds=0,
+    )
+    return ChpSetup(config, _routes(options), _notes(options), _warnings(options, token))
+
+
+def _address(ip: str | None) -> str:
+    return "" if ip in (None, "*") else str(ip)
+
+
+def _url(name: str, url: str | None) -> str:
+    if url:
+        try:
+            Upstream.parse(url)
+        except OptionError as error:
+            raise ChpUsageError(f"{name}: {error}") from None
+    return url or ""
+
+
+def _route_options(options: ChpOptions) -> RouteOptions:
+    headers: dict[str, str] = {}
+    for header in options.custom_header:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise ChpUsageError("A colon was expected in custom header: --custom-header 'Name: value'")
+        headers = {known: text for known, text in headers.items() if known.lower() != name.strip().lower()}
+        headers[name.strip()] = value.strip()
+    try:
+        changes = HeaderChanges(set=headers)
+    except OptionError as error:
+        raise ChpUsageError(f"--custom-header: {error}") from None
+    return RouteOptions(
+        strip_prefix=not options.include_prefix,
+        prepend_path=options.prepend_path,
+        change_origin=options.change_origin,
+        x_forwarded="append" if options.x_forward else "off",
+        rewrite_location=RewriteLocation(host=options.auto_rewrite, scheme=options.protocol_rewrite or ""),
+        request_headers=changes,
+    )
+
+
+def _timeouts(options: ChpOptions) -> Timeouts:
+    keep_alive = _KEEP_ALIVE_MILLISECONDS if options.keep_alive_timeout is None else options.keep_alive_timeout
+    silence = Seconds((options.proxy_timeout or 0) / 1000)
+    return Timeouts(
+        header=Seconds(_HEADER_SECONDS),
+        keep_alive=Seconds(keep_alive / 1000),
+        connect=Seconds(silence or _CONNECT_SECONDS),
+        response=silence,
+        idle=silence,
+        client_idle=Seconds((options.timeout or 0) / 1000),
+    )
+
+
+def _routes(options: ChpOptions) -> tuple[Route, ...]:
+    if not options.default_target:
+        return ()
+    upstream = Upstream.parse(_url("--default-target", options.default_target))
+    return (Route("/", upstream, (), members=json.dumps({"target": options.default_target})),)
+
+
+def _notes(options: ChpOptions) -> tuple[str, ...]:
+    notes = []
+    if options.auto_rewrite:
+        notes.append("AutoRewrite of Location headers enabled")
+    if options.protocol_rewrite:
+        notes.append(f"ProtocolRewrite enabled. Rewriting to {options.protocol_rewrite}")
+    if options.change_origin:
+        notes.append("Change Origin of host headers enabled")
+    return tuple(notes)
+
+
+def _warnings(options: ChpOptions, token: str) -> tuple[str, ...]:
+    warnings = []
+    if options.ip == "*":
+        warnings.append("--ip '*' means all interfaces; write --ip 0.0.0.0 or --ip '' for that")
+    if not token:
+        warnings.append("REST API is not authenticated. Set CONFIGPROXY_AUTH_TOKEN to protect it.")
+    return tuple(warnings)

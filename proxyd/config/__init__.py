@@ -1,0 +1,1 @@
+"""From a file to a `Config`: places of all errors, units, environment; and the documents made from the options."""

@@ -1,0 +1,29 @@
+"""What every command does with a configuration: find it, read it, or say what is wrong and end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from proxyd.config.loader import find, load, parse
+from proxyd.errors import ConfigError
+from proxyd.kinds import Kinds
+from proxyd.model.settings import Config
+
+EX_CONFIG = 78  # sysexits.h
+
+
+def load_or_exit(path: str, kinds: Kinds) -> tuple[Path | None, Config]:
+    """The configuration in the file at `path`, or in the first one found if it is empty, and which file it was.
+
+    Prints every problem and raises `SystemExit` 78 if there is one.
+    """
+    file = Path(path) if path else find(os.environ)
+    if file is None:
+        return None, parse("", kinds)
+    try:
+        return file, load(file, kinds)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EX_CONFIG) from None

@@ -1,0 +1,388 @@
+"""How values are read: strictly, with their units, and with errors that say what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.errors import AttributeValidationNote, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn
+
+from proxyd.errors import OptionError
+from proxyd.kinds import Kind, Kinds
+from proxyd.model.routes import INHERITED, RouteOptions
+from proxyd.model.settings import ApiSettings, RouteSpec
+from proxyd.model.upstream import Upstream
+from proxyd.option import (
+    ByteCount,
+    FileMode,
+    FilePath,
+    Network,
+    Port,
+    RouteKey,
+    Seconds,
+    Secret,
+    UpstreamUrl,
+    UrlPath,
+)
+
+Path_ = tuple[str | int, ...]
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
+_ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
+
+
+class EnvironmentText(str):
+    """Text that came out of the environment: it may stand for a number or a truth value."""
+
+    __slots__ = ()
+
+
+class UnknownKeysError(Exception):
+    """Keys that no option has."""
+
+    def __init__(self, keys: Iterable[str], known: Iterable[str]) -> None:
+        self.keys = list(keys)
+        self.known = list(known)
+        super().__init__(self.keys)
+
+
+def make_converter(kinds: Kinds, directory: Path) -> Converter:
+    """A converter from plain YAML values to the classes of the configuration.
+
+    Relative paths count from `directory`. Raises what `cattrs` raises, with an `OptionError` or an
+    `UnknownKeysError` at each place that is wrong.
+    """
+    converter = Converter(detailed_validation=True)
+
+    def hook(kind: Any, function: Callable[[Any], Any]) -> None:
+        if kind in (bool, int, float, str):  # cattrs looks these up before all predicates
+            converter.register_structure_hook(kind, lambda value, _: function(value))
+        converter.register_structure_hook_func(lambda wanted: bool(wanted == kind), lambda value, _: function(value))
+
+    hook(bool, read_bool)
+    hook(int, read_int)
+    hook(float, read_float)
+    hook(str, read_text)
+    hook(Seconds, read_seconds)
+    hook(ByteCount, read_size)
+    hook(Port, read_port)
+    hook(FileMode, read_mode)
+    hook(FilePath, lambda value: read_path(value, directory))
+    hook(Secret, lambda value: read_secret(value, directory))
+    hook(UpstreamUrl, read_upstream_url)
+    hook(UrlPath, read_url_path)
+    hook(RouteKey, read_route_key)
+    hook(Network, read_network)
+    hook(
+        ApiSettings | None,
+        lambda value: None if value == "off" else converter.structure(value, ApiSettings),
+    )
+    converter.register_structure_hook_func(
+        _has_origin(Literal), lambda value, wanted: read_choice(value, get_args(wanted))
+    )
+
+    def read_section(cls: Any) -> Callable[[Any, Any], Any]:
+        structure = make_dict_structure_fn(cls, converter)
+        fields = [field.name for field in attrs.fields(cls)]
+
+        def read(value: Any, _: Any) -> Any:
+            if cls is RouteSpec and isinstance(value, str):
+                value = {"upstream": value}
+            if not isinstance(value, Mapping):
+                raise OptionError(f"expected a section with options such as `{fields[0]}`")
+            unknown = [key for key in value if key not in fields]
+            if unknown:
+                try:
+                    structure({key: value[key] for key in value if key in fields}, cls)
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is one more problem
+                    raise ExceptionGroup("", [UnknownKeysError(unknown, fields), error]) from None
+                raise UnknownKeysError(unknown, fields)
+            return structure(value, cls)
+
+        return read
+
+    def read_list(wanted: Any) -> Callable[[Any, Any], Any]:
+        kind = get_args(wanted)[0]
+
+        def read(value: Any, _: Any) -> Any:
+            if not isinstance(value, list):
+                raise OptionError(f"expected a list, got {_shown(value)}")
+            return tuple(read_items(enumerate(value), lambda _, item: converter.structure(item, kind)))
+
+        return read
+
+    def read_mapping(wanted: Any) -> Callable[[Any, Any], Any]:
+        key_kind, kind = get_args(wanted)
+
+        def read(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise OptionError(f"expected a section, got {_shown(value)}")
+
+            def read_pair(key: str, item: Any) -> tuple[Any, Any]:
+                return converter.structure(key, key_kind), converter.structure(item, kind)
+
+            return dict(read_items(value.items(), read_pair))
+
+        return read
+
+    converter.register_structure_hook_factory(attrs.has, read_section)
+    converter.register_structure_hook_factory(_has_origin(tuple), read_list)
+    converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
+
+    for seam in {kind.seam for kind in kinds.kinds}:
+        by_name = kinds.of_seam(seam)
+
+        def read_kind(value: Any, by_name: dict[str, Kind] = by_name) -> Any:
+            if not isinstance(value, Mapping) or "kind" not in value:
+                raise OptionError(f"expected a section with a `kind`: {', '.join(by_name)}")
+            name = read_choice(value["kind"], tuple(by_name), "kind")
+            options = {key: item for key, item in value.items() if key != "kind"}
+            return converter.structure(options, by_name[name].config)
+
+        hook(seam, read_kind)
+    return converter
+
+
+def read_items(items: Iterable[tuple[Any, Any]], read: Callable[[Any, Any], Any]) -> list[Any]:
+    """Read every item by `read(key, item)`; the errors of all of them come together, each with its key."""
+    results = []
+    errors = []
+    for key, item in items:
+        try:
+            results.append(read(key, item))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other items are read as well
+            error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote("", key, None)]
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("", errors)
+    return results
+
+
+@attrs.frozen
+class ValueFault:
+    """What is wrong with one value, or with a key if `of_key`."""
+
+    path: Path_
+    message: str
+    of_key: bool = False
+
+
+def faults_in(error: BaseException, path: Path_ = ()) -> Iterator[ValueFault]:
+    """Everything that a converter found wrong."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            path = (*path, note.name)
+        elif isinstance(note, IterableValidationNote):
+            path = (*path, note.index)
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from faults_in(inner, path)
+    elif isinstance(error, UnknownKeysError):
+        for key in error.keys:
+            yield ValueFault((*path, key), f"unknown option{meant(key, error.known)}", of_key=True)
+    elif isinstance(error, OptionError):
+        yield ValueFault((*path, *error.path), str(error))
+    elif isinstance(error, KeyError):
+        yield ValueFault(path, "is required")
+    else:
+        yield ValueFault(path, str(error) or type(error).__name__)
+
+
+def dotted(path: Path_) -> str:
+    """A path as a user writes it."""
+    words = ""
+    for part in path:
+        words += f"[{part}]" if isinstance(part, int) else f".{part}" if words else part
+    return words
+
+
+def _has_origin(origin: Any) -> Callable[[Any], bool]:
+    return lambda wanted: bool(get_origin(wanted) == origin)
+
+
+def read_posted_options(posted: Mapping[str, Any]) -> RouteOptions:
+    """The options of a route among the members of a posted object; the other members do not matter.
+
+    Raises `OptionError` with the path of the first one that is wrong.
+    """
+    names = {field.name for field in attrs.fields(RouteOptions)}
+    own = {name: value for name, value in posted.items() if name in names and value is not None}
+    if not own:
+        return INHERITED
+    try:
+        return make_converter(Kinds(()), Path()).structure(own, RouteOptions)
+    except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
+        fault = next(faults_in(error))
+        raise OptionError(fault.message, *fault.path) from None
+
+
+def read_bool(value: Any) -> bool:
+    """Read `true` or `false`."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, EnvironmentText) and value in ("true", "false"):
+        return value == "true"
+    raise OptionError(f"expected true or false, got {_shown(value)}")
+
+
+def read_int(value: Any) -> int:
+    """Read a whole number that is not negative."""
+    if isinstance(value, EnvironmentText) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"expected a whole number, got {_shown(value)}")
+    if value < 0:
+        raise OptionError("a negative number makes no sense here")
+    return value
+
+
+def read_float(value: Any) -> float:
+    """Read a number that is not negative."""
+    if isinstance(value, EnvironmentText):
+        with suppress(ValueError):  # the message below is the better one
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(f"expected a number, got {_shown(value)}")
+    if not 0 <= value < float("inf"):
+        raise OptionError("expected a number that is neither negative nor infinite")
+    return float(value)
+
+
+def read_text(value: Any) -> str:
+    """Read text."""
+    if not isinstance(value, str):
+        raise OptionError(f"expected text, got {_shown(value)}: put it in quotes")
+    return str(value)
+
+
+def read_seconds(value: Any) -> Seconds:
+    """Read a duration such as `5s`."""
+    if value in (0, "0") and not isinstance(value, bool):
+        return Seconds(0.0)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise OptionError(f"expected a duration such as 5s, 100ms, 2m or 1h, got {_shown(value)}")
+    return Seconds(float(match[1]) * _SECONDS[match[2]])
+
+
+def read_size(value: Any) -> ByteCount:
+    """Read a size such as `8 KiB`."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise OptionError(f"expected a size such as 8 KiB, 10 MiB or a number of bytes, got {_shown(value)}")
+    return ByteCount(int(float(match[1]) * _BYTES[match[2] or "B"]))
+
+
+def read_port(value: Any) -> Port:
+    """Read a port number; 0 lets the system choose."""
+    port = read_int(value)
+    if port > 65535:
+        raise OptionError(f"{port} is not a port: they end at 65535")
+    return Port(port)
+
+
+def read_mode(value: Any) -> FileMode:
+    """Read permissions, in octal."""
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"(?:0o?)?[0-7]{3}", text):
+        raise OptionError(f"expected permissions in octal such as 0660, got {_shown(value)}")
+    return FileMode(int(text[-3:], 8))
+
+
+def read_path(value: Any, directory: Path) -> FilePath:
+    """Read a path; a relative one counts from `directory`, an empty one stays empty."""
+    text = read_text(value)
+    if "\0" in text:
+        raise OptionError("a path has no NUL character")
+    return FilePath(str(directory / Path(text).expanduser()) if text else "")
+
+
+def read_secret(value: Any, directory: Path) -> Secret:
+    """Read a secret, from a file if it says `file:`."""
+    text = read_text(value)
+    if not text.startswith("file:"):
+        return Secret(text)
+    path = directory / text.removeprefix("file:")
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise OptionError(f"cannot read {path}: {reason}") from None
+    if not secret:
+        raise OptionError(f"{path} is empty")
+    return Secret(secret)
+
+
+def read_upstream_url(value: Any) -> UpstreamUrl:
+    """Read the URL of an upstream; empty stays empty."""
+    text = read_text(value)
+    if text:
+        Upstream.parse(text)
+    return UpstreamUrl(text)
+
+
+def read_url_path(value: Any) -> UrlPath:
+    """Read a path on the public side; empty stays empty."""
+    text = read_text(value)
+    if text and not re.fullmatch(r"/[!-~]*", text):
+        raise OptionError(f"expected a path that begins with /, got {_shown(value)}")
+    return UrlPath(text)
+
+
+def read_route_key(value: Any) -> RouteKey:
+    """Read `/prefix`, `host/prefix` or `*.domain/prefix`."""
+    text = read_text(value)
+    if not _ROUTE_KEY.fullmatch(text):
+        raise OptionError("a route is /prefix or host/prefix; a host alone ends with /")
+    return RouteKey(text)
+
+
+def read_network(value: Any) -> Network:
+    """Read an address, a network or `unix`."""
+    text = read_text(value)
+    if text != "unix":
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise OptionError(f"expected an address, a network such as 10.0.0.0/8, or unix, got {text!r}") from None
+    return Network(text)
+
+
+def read_choice(value: Any, choices: tuple[Any, ...], *path: str) -> Any:
+    """Read one of several words."""
+    if value in choices:
+        return value
+    raise OptionError(
+        f"expected one of {', '.join(map(str, choices))}; got {_shown(value)}{meant(value, choices)}", *path
+    )
+
+
+def meant(word: Any, words: Iterable[str]) -> str:
+    """A hint at the one of `words` that somebody who wrote `word` may have meant."""
+    close = difflib.get_close_matches(str(word), list(map(str, words)), 1, 0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, EnvironmentText):
+        return "a value from the environment that is something else"  # it may be a secret in the wrong place
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a section"
+    if isinstance(value, list):
+        return "a list"
+    return repr(value)

@@ -1,0 +1,228 @@
+"""What an upstream gets of a request, and a client of a response: heads rewritten (RFC 9110 §7.6).
+
+A `ForwardPlan` is made once per route, when its first request comes; it holds all that can be known beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, without_names
+from proxyd.core.target import strip_segments
+from proxyd.model.routes import HeaderChanges, Route, RouteOptions
+from proxyd.model.upstream import Upstream
+
+# RFC 9110 §8.6: a request whose method anticipates a body announces that there is none.
+_ANTICIPATE_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+_REDIRECTS = frozenset({201, 301, 302, 307, 308})
+_PORT_OF_HOST = re.compile(rb":([0-9]+)\Z")
+
+_FOR, _HOST, _PORT, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"
+_NAMES = {
+    _FOR: b"X-Forwarded-For",
+    _HOST: b"X-Forwarded-Host",
+    _PORT: b"X-Forwarded-Port",
+    _PROTO: b"X-Forwarded-Proto",
+}
+
+
+class Peer:
+    """The client's end of a connection: its `address` (empty for a unix socket), and whether it is trusted."""
+
+    __slots__ = ("_lines", "_memo", "address", "secure", "trusted")
+
+    def __init__(self, address: bytes, *, secure: bool, trusted: bool) -> None:
+        self.address = address
+        self.secure = secure
+        self.trusted = trusted
+        self._memo: object = None
+        self._lines: list[bytes] = []
+
+    def forwarded_lines(self, head: RequestHead, mode: str, replaced: frozenset[bytes]) -> list[bytes]:
+        """The X-Forwarded-* lines for a request from here; names in `replaced` are left out.
+
+        `mode` is that of the route. The lines for the last Host are kept: most requests on a connection
+        have the same.
+        """
+        if head.forwarded is not None or head.upgrade:
+            return x_forwarded(head, self, mode, replaced)
+        memo = (head.host, mode, replaced)
+        if memo != self._memo:
+            self._lines = x_forwarded(head, self, mode, replaced)
+            self._memo = memo
+        return self._lines
+
+
+def x_forwarded(head: RequestHead, peer: Peer, mode: str, replaced: frozenset[bytes]) -> list[bytes]:
+    """Compute the X-Forwarded-* lines.
+
+    `append`: each value is appended to what came, except that Host stays if it came (contract of
+    configurable-http-proxy). `replace`: what came is forgotten. `auto` is `replace`, but for a trusted proxy
+    the client's address is appended and the other values stay if they came: they describe the connection of
+    the client itself. `off`: what came passes.
+    """
+    came = head.forwarded or {}
+    if mode == "off":
+        return [b"%b: %b" % (_NAMES[name], value) for name, value in came.items() if name not in replaced]
+    host = head.host or b""
+    port = _PORT_OF_HOST.search(host)
+    scheme = (b"wss" if peer.secure else b"ws") if head.upgrade else (b"https" if peer.secure else b"http")
+    values = {
+        _FOR: peer.address,
+        _PORT: port[1] if port else b"443" if peer.secure else b"80",
+        _PROTO: scheme,
+        _HOST: host,
+    }
+    appending = mode == "append" or (mode == "auto" and peer.trusted)
+    lines = []
+    for name, value in values.items():
+        if name in replaced:
+            continue
+        before = came.get(name) if appending else None
+        if before:
+            keeps = name == _HOST or (mode == "auto" and name != _FOR)
+            value = before if keeps or not value else before + b"," + value  # noqa: PLW2901  # the value that is sent
+        if value:
+            lines.append(b"%b: %b" % (_NAMES[name], value))
+    return lines
+
+
+class ForwardPlan:
+    """How the messages of one route are rewritten.
+
+    `options` are complete: those of the route laid over the defaults.
+    """
+
+    def __init__(self, route: Route, options: RouteOptions) -> None:
+        upstream = route.upstream
+        self.upstream = upstream
+        self._strip = len(route.segments) if options.strip_prefix else 0
+        self._path = upstream.path.rstrip(b"/") if options.prepend_path else b""
+        self._query = upstream.query if options.prepend_path else b""
+        self._is_plain = not (self._strip or self._path or self._query)
+        self._mode = options.x_forwarded or "auto"
+
+        changes = _FieldChanges(options.request_headers)
+        self._request_changes = changes if changes.names else None
+        self._replaced = changes.names
+        self._host = changes.values.get(b"host")
+        if options.change_origin:
+            self._host = upstream.authority
+        changes = _FieldChanges(options.response_headers)
+        self._response_changes = changes if changes.names else None
+        rewrite = options.rewrite_location
+        self._rewrite_host = bool(rewrite and rewrite.host)
+        self._rewrite_scheme = (rewrite.scheme or "").encode() if rewrite else b""
+
+    def target(self, path: bytes, query: bytes) -> bytes:
+        """The request target that the upstream sees, for a dot-resolved path and a query with its `?`."""
+        if self._is_plain:
+            return path + query
+        if self._strip:
+            path = strip_segments(path, self._strip)
+        if self._query:
+            query = b"?" + self._query + (b"&" + query[1:] if len(query) > 1 else b"")
+        return self._path + path + query
+
+    def request_head(self, head: RequestHead, path: bytes, query: bytes, peer: Peer) -> bytes:
+        """The head of the upstream's request, final empty line included."""
+        host = self._host
+        if host is None:
+            host = self.upstream.authority if head.host is None else head.host
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, self.target(path, query), host)]
+        changes = self._request_changes
+        if changes is None:
+            lines += head.fields
+        else:
+            lines += changes.apply(head.fields)
+        lines += peer.forwarded_lines(head, self._mode, self._replaced)
+        if head.has_length:
+            lines.append(b"Content-Length: %d" % head.body)
+        elif head.body == CHUNKED:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif head.method in _ANTICIPATE_BODY:
+            lines.append(b"Content-Length: 0")
+        if head.upgrade:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(CRLF)
+        return CRLF.join(lines)
+
+    def response_head(
+        self, head: ResponseHead, request: RequestHead, length: int, date: bytes, *, keep_alive: bool
+    ) -> bytes:
+        """The head of the client's response, final empty line included.
+
+        `length` is that of the body as the client gets it: a number (of HEAD and 304: what the upstream said
+        of it), `CHUNKED` or `UNTIL_CLOSE`.
+        """
+        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
+        fields = head.fields
+        if head.location is not None and (self._rewrite_host or self._rewrite_scheme):
+            fields = self._with_location(head, request)
+        if self._response_changes is not None:
+            fields = self._response_changes.apply(fields)
+        lines += fields
+        if length >= 0:
+            if head.status != 204:
+                lines.append(b"Content-Length: %d" % length)
+        elif length == CHUNKED:
+            lines.append(b"Transfer-Encoding: chunked")
+        if not head.has_date:
+            lines.append(b"Date: " + date)
+        if not keep_alive:
+            lines.append(b"Connection: close")
+        elif request.version == 0:
+            lines.append(b"Connection: keep-alive")
+        lines.append(CRLF)
+        return CRLF.join(lines)
+
+    def switching_head(self, head: ResponseHead) -> bytes:
+        """The head of a 101 (RFC 6455 §4.2.2), with all that the upstream said."""
+        lines = [b"HTTP/1.1 101 %b" % (head.reason or b"Switching Protocols")]
+        fields = head.fields
+        if self._response_changes is not None:
+            fields = self._response_changes.apply(fields)
+        lines += fields
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        return CRLF.join(lines)
+
+    def _with_location(self, head: ResponseHead, request: RequestHead) -> list[bytes]:
+        location = head.location or b""
+        if head.status in _REDIRECTS:
+            scheme = self._rewrite_scheme
+            host = (request.host or b"") if self._rewrite_host else b""
+            location = rewrite_location(location, self.upstream, host, scheme)
+        fields = without_names(head.fields, frozenset({b"location"}))
+        return [*fields, b"Location: " + location]
+
+
+class _FieldChanges:
+    """Fields that replace or remove those that came."""
+
+    def __init__(self, changes: HeaderChanges | None) -> None:
+        settings = (changes.set if changes else None) or {}
+        removals = (changes.remove if changes else None) or ()
+        pairs = {name.encode(): value.encode("latin-1") for name, value in settings.items()}
+        self.values = {name.lower(): value for name, value in pairs.items()}
+        self.names = frozenset(self.values) | {name.lower().encode() for name in removals}
+        self._lines = [b"%b: %b" % pair for pair in pairs.items() if pair[0].lower() != b"host"]
+
+    def apply(self, fields: list[bytes]) -> list[bytes]:
+        return without_names(fields, self.names) + self._lines
+
+
+def rewrite_location(location: bytes, upstream: Upstream, host: bytes, scheme: bytes) -> bytes:
+    """Rewrite an absolute Location that leads to `upstream`: authority := `host`, scheme := `scheme`.
+
+    Empty replacements leave their part. Everything else comes back untouched.
+    """
+    try:
+        parts = urlsplit(location)
+        port = parts.port or {b"http": 80, b"https": 443}.get(parts.scheme)
+    except ValueError:
+        return location
+    if not parts.netloc or (parts.hostname, port) != (upstream.host.encode(), upstream.port):
+        return location
+    rest = location.partition(b"//")[2][len(parts.netloc) :]
+    return (scheme or parts.scheme) + b"://" + (host or parts.netloc) + rest

@@ -1,0 +1,134 @@
+"""One tree of exceptions: who made the mistake, and the facts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+
+class ProxydError(Exception):
+    """Base of everything that proxyd raises on purpose."""
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with a configuration.
+
+    `line` and `column` count from 1; 0 means that the place is not known (a command line, the environment).
+    `path` is the dotted path of the option, as a user would write it.
+    """
+
+    message: str
+    path: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line:
+            place += f":{self.line}:{self.column}"
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class ConfigError(ProxydError):
+    """A configuration cannot be used; carries every problem at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(*self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class OptionError(ProxydError, ValueError):
+    """The value of one option is wrong in itself or beside another one.
+
+    `path` names the option inside the section that raises, as keys and indices.
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        self.message = message
+        self.path = path
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ListenError(ProxydError):
+    """A listener cannot be opened."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.where}: {self.reason}"
+
+
+class RequestError(ProxydError):
+    """The client's request cannot be served as it is; `status` is the answer it deserves.
+
+    `detail` is for the log and for people; it never repeats what the client sent.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(status, detail)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class UpstreamError(ProxydError):
+    """An upstream did not do its part; `status` is the gateway status of RFC 9110 §15.6."""
+
+    status = 502
+
+    def __init__(self, upstream: str, detail: str = "") -> None:
+        self.upstream = upstream
+        self.detail = detail
+        super().__init__(upstream, detail)
+
+    def __str__(self) -> str:
+        text = f"upstream {self.upstream} {self.what}"
+        return f"{text}: {self.detail}" if self.detail else text
+
+    what = "failed"
+
+
+class ConnectError(UpstreamError):
+    """No connection: refused, unreachable, no such socket, no such host."""
+
+    what = "cannot be reached"
+
+
+class ConnectTimeoutError(UpstreamError):
+    """No connection within `timeouts.connect`."""
+
+    status = 504
+    what = "did not accept a connection in time"
+
+
+class ResponseTimeoutError(UpstreamError):
+    """Connected, but silent for longer than `timeouts.response` or `timeouts.idle`."""
+
+    status = 504
+    what = "did not answer in time"
+
+
+class ConnectionCutError(UpstreamError):
+    """The connection ended before the message did."""
+
+    what = "closed the connection too early"
+
+
+class MalformedResponseError(UpstreamError):
+    """What came is not HTTP/1.x as RFC 9112 has it."""
+
+    what = "sent a malformed response"

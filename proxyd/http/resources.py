@@ -1,0 +1,67 @@
+"""The resources that proxy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.web.proxy import ReverseProxyResource
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from proxyd.core.forward import ForwardPlan
+from proxyd.core.upgrade import is_handshake
+from proxyd.errors import RequestError
+from proxyd.http.exchange import Exchange
+from proxyd.http.request import Request
+from proxyd.interfaces import IStreamingResource
+from proxyd.model.routes import Route, RouteOptions
+from proxyd.model.settings import Timeouts
+
+if TYPE_CHECKING:
+    from proxyd.upstream.pools import UpstreamPool
+
+
+@implementer(IStreamingResource)
+class ForwardResource(ReverseProxyResource):
+    """Forwards every request to the upstream of `route`, over connections of `pool`.
+
+    A `ReverseProxyResource` by kind; of the stock one's ways nothing is left: it opens a connection for every
+    request, holds whole bodies in memory, and forwards a de-chunked body under a chunked head.
+    """
+
+    isLeaf = True
+
+    def __init__(self, route: Route, options: RouteOptions, pool: UpstreamPool, timeouts: Timeouts) -> None:
+        Resource.__init__(self)
+        self.plan = ForwardPlan(route, options)
+        self.pool = pool
+        waits = options.timeouts
+        self.connect_seconds = _first(waits.connect if waits else None, timeouts.connect)
+        self.response_seconds = _first(waits.response if waits else None, timeouts.response)
+        self.idle_seconds = _first(waits.idle if waits else None, timeouts.idle)
+        self._takes_websockets = options.websocket != "off"
+
+    def render_streaming(self, request: Request) -> None:
+        """Forward a request whose head has come."""
+        handshake = bool(request.head.upgrade) and is_handshake(request.head)
+        if handshake and not self._takes_websockets:
+            raise RequestError(403, "the route takes no WebSockets")
+        if not handshake:
+            request.head.upgrade = b""
+        Exchange(request, self, is_handshake=handshake).start()
+
+    def render(self, request: object) -> int:
+        """Forward a request; only those of our own channel can be."""
+        if not isinstance(request, Request):
+            raise TypeError("a ForwardResource serves requests of proxyd.http.site.Site only")
+        self.render_streaming(request)
+        return NOT_DONE_YET
+
+    def getChild(self, path: bytes, request: object) -> IResource:
+        """Everything below is forwarded as well."""
+        return self
+
+
+def _first(own: float | None, default: float) -> float:
+    return default if own is None else own

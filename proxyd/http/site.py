@@ -1,0 +1,187 @@
+"""What the connections of a listener share: the resource tree, limits, pages and logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.web import server
+from twisted.web.resource import IResource
+
+from proxyd.core.forward import Peer
+from proxyd.core.head import HeadLimits, RequestHead, RequestReader
+from proxyd.errors import RequestError
+from proxyd.http.channel import HTTPChannel
+from proxyd.interfaces import IStreamingResource
+from proxyd.model.settings import Limits, Timeouts
+
+if TYPE_CHECKING:
+    from proxyd.http.errorpages import ErrorPages
+    from proxyd.http.request import Request
+    from proxyd.net.deadlines import Deadlines
+
+
+class Meters(Protocol):
+    """Counts exchanges."""
+
+    def exchange_done(self, request: Request) -> None:
+        """A response is complete, or has been cut."""
+
+
+class ExchangeLog(Protocol):
+    """Writes exchanges down."""
+
+    def write(self, request: Request) -> None:
+        """A response is complete, or has been cut."""
+
+
+class TrustedProxies:
+    """The peers whose X-Forwarded-* are believed: addresses, networks and `unix`."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._unix = "unix" in names
+        self._networks = [ip_network(name, strict=False) for name in names if name != "unix"]
+
+    def trusts(self, address: str) -> bool:
+        """Whether a peer is trusted; `address` is empty for a unix socket."""
+        if not address:
+            return self._unix
+        ip = ip_address(address)
+        return any(ip in network for network in self._networks)
+
+
+class Site(server.Site):
+    """Serves `resource` to the clients of a listener.
+
+    `clock` has `callLater`.
+    """
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        clock: Any,
+        deadlines: Deadlines,
+        timeouts: Timeouts,
+        limits: Limits,
+        long_line_status: int = 414,
+        trusted: TrustedProxies,
+        error_pages: ErrorPages,
+        access_log: ExchangeLog | None = None,
+        meters: Meters | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(resource, reactor=clock)
+        self.deadlines = deadlines
+        self.seconds = deadlines.seconds
+        self.call_later = clock.callLater
+        self.timeouts = timeouts
+        self.limits = limits
+        self.trusted = trusted
+        self.error_pages = error_pages
+        self.access_log = access_log
+        self.meters = meters
+        self.wall_clock = wall_clock
+        self.reader = RequestReader(
+            HeadLimits(
+                request_line=limits.request_line,
+                header_line=limits.header_line,
+                headers=limits.headers,
+                header_count=limits.header_count,
+                long_line_status=long_line_status,
+            )
+        )
+        self.channels: set[HTTPChannel] = set()
+        self.tunnels: set[Any] = set()
+        self.is_draining = False
+        self._is_streaming = IStreamingResource.providedBy(resource)
+        self._date = b""
+        self._date_second = 0
+        self.no_head = RequestHead()
+        self.no_head.method = self.no_head.target = b"-"
+        self.no_head.fields = []
+        self.no_head.keep_alive = False
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:  # type: ignore[override]  # stock: a wrapper
+        """Talk to a new client."""
+        return HTTPChannel(self)
+
+    def startFactory(self) -> None:
+        """No clock ticks and no file is opened here."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def peer_at(self, host: str, *, secure: bool) -> Peer:
+        """What is to be known of a client at address `host`, empty for a unix socket."""
+        host = host.removeprefix("::ffff:")  # IPv4 on a socket that takes both (RFC 4291 §2.5.5.2)
+        return Peer(host.encode("ascii"), secure=secure, trusted=self.trusted.trusts(host.partition("%")[0]))
+
+    def date(self) -> bytes:
+        """The value of a Date field, made once a second."""
+        now = int(self.wall_clock())
+        if now != self._date_second:
+            self._date_second = now
+            self._date = formatdate(now, usegmt=True).encode("ascii")
+        return self._date
+
+    def serve(self, request: Request) -> None:
+        """Let the resource tree serve a request whose head has come."""
+        try:
+            if self._is_streaming:
+                self.resource.render_streaming(request)
+            else:
+                request.query = b""
+                path, _, query = request.head.target.partition(b"?")
+                request.query = b"?" + query if query else b""
+                request.serve_stock(self.resource, path, 0)
+        except RequestError as error:
+            request.fail(error)
+        except Exception:  # noqa: BLE001  # the top of everything that a request runs
+            self._log.failure("unexpected error while serving a request")
+            request.fail(RequestError(500, "unexpected error, see the log"))
+
+    def refuse(self, request: Request, error: RequestError) -> None:
+        """Answer what could not be read as a request."""
+        self.error_pages.answer_plainly(request, error)
+
+    def getResourceFor(self, request: Request) -> IResource:
+        """Where the walk of `Request.serve_stock` ended."""
+        request.prepath, request.postpath = request.place
+        request.sitepath = list(request.prepath)
+        return request.found
+
+    def log(self, request: Request) -> None:  # type: ignore[override]  # all are ours
+        """A stock request is finished."""
+        request.status = request.code
+        request.body_sent = request.sentLength
+        self.exchange_done(request)
+
+    def exchange_done(self, request: Request) -> None:
+        """Count an exchange, and write its line of the access log."""
+        if self.meters is not None:
+            self.meters.exchange_done(request)
+        if self.access_log is not None:
+            self.access_log.write(request)
+
+    def tunnel_began(self, transport: Any) -> None:
+        """A client's connection carries a tunnel from now on."""
+        self.tunnels.add(transport)
+
+    def tunnel_ended(self, transport: Any) -> None:
+        """The tunnel is over."""
+        self.tunnels.discard(transport)
+
+    def drain(self) -> None:
+        """Finish what is being served, and close the rest."""
+        self.is_draining = True
+        for channel in list(self.channels):
+            channel.close_if_idle()

@@ -1,0 +1,109 @@
+"""The Resource tree of the public side: prefix dispatch over the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from proxyd.core.prefix import PrefixTree
+from proxyd.core.table import Entry, RouteTable
+from proxyd.core.target import decode_path, host_of, key_of, split_target
+from proxyd.errors import RequestError
+from proxyd.http.request import Request
+from proxyd.interfaces import IStreamingResource
+
+_JSON = [b"Content-Type: application/json"]
+
+
+@implementer(IStreamingResource)
+class RouteTree(Resource):
+    """The root: finds the resource of the route that answers, by the raw path of the request.
+
+    `table` is the truth; `build` makes the resource of an entry when its first request comes. `live` and `ready`
+    are the exact request targets of the health checks, empty for none. `lenient` is that of `split_target`.
+    Resources that are no routes are mounted beside them; of two equal prefixes the route wins.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        table: RouteTable,
+        build: Callable[[Entry], IResource],
+        *,
+        live: str = "",
+        ready: str = "",
+        lenient: bool = False,
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self._build = build
+        self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
+        self._lenient = lenient
+        self._mounted: PrefixTree[tuple[int, IResource]] = PrefixTree()
+
+    def mount(self, segments: Iterable[str], resource: IResource) -> None:
+        """Let `resource`, and what is below it, answer at a prefix that is no route."""
+        place = tuple(segments)
+        self._mounted.set(place, (len(place), resource))
+
+    def render_streaming(self, request: Request) -> None:
+        """Find who answers, and let it."""
+        head = request.head
+        target = head.target
+        check = self._checks.get(target)
+        if check is not None:
+            check(request)
+            return
+        if target[:1] != b"/" and self._answers_itself(request):
+            return
+        path, request.query = split_target(target, lenient=self._lenient)
+        request.path = path
+        segments = key_of(decode_path(path))
+        entry = self.table.look_up(host_of(head.host) if head.host else "", segments)
+        if self._mounted:
+            mounted = self._mounted.longest(segments)
+            if mounted is not None and (entry is None or mounted[0] > len(entry.route.segments)):
+                self._serve(request, mounted[1], mounted[0])
+                return
+        if entry is None:
+            raise RequestError(404, "no route")
+        request.entry = entry
+        resource = entry.resource
+        if resource is None:
+            resource = entry.resource = self._build(entry)
+        resource.render_streaming(request)
+
+    def _serve(self, request: Request, resource: IResource, depth: int) -> None:
+        if IStreamingResource.providedBy(resource):
+            resource.render_streaming(request)
+        else:
+            request.serve_stock(resource, request.path, depth)
+
+    def render(self, request: object) -> int:
+        """Serve a request of our own channel, which is the only one that can be."""
+        if not isinstance(request, Request):
+            raise TypeError("a RouteTree serves requests of proxyd.http.site.Site only")
+        self.render_streaming(request)
+        return NOT_DONE_YET
+
+    def _answers_itself(self, request: Request) -> bool:
+        """CONNECT and `OPTIONS *` concern the proxy, not a route (RFC 9110 §9.3.6, §9.3.7)."""
+        if request.method == b"CONNECT":
+            raise RequestError(405, "CONNECT is not served")
+        if request.head.target == b"*" and request.method == b"OPTIONS":
+            request.answer(204, [])
+            return True
+        return False
+
+    def _live(self, request: Request) -> None:
+        request.answer(200, _JSON, b'{"status":"OK"}')
+
+    def _ready(self, request: Request) -> None:
+        if request.channel.site.is_draining:
+            request.answer(503, _JSON, b'{"status":"draining"}')
+        else:
+            request.answer(200, _JSON, b'{"status":"OK"}')

@@ -1,0 +1,55 @@
+"""The seams: where code of ours meets code that does not know it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.resource import IResource
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+    from proxyd.core.changes import Change
+    from proxyd.model.routes import Route
+
+
+class IStreamingResource(IResource):
+    """A resource that takes a request at the end of its head, while its body is still to come."""
+
+    def render_streaming(request: Any) -> None:  # noqa: N805  # zope interfaces have no self
+        """Serve a `proxyd.http.request.Request`; whatever happens later is up to the resource."""
+
+
+class IListener(Interface):
+    """A socket that takes traffic."""
+
+    where = Attribute("The URL or path of the socket, for people.")
+    purpose = Attribute("What is there for a client, as a word in front of `where`.")
+
+    def open() -> None:
+        """Bind and listen.
+
+        Raises `ListenError`.
+        """
+
+    def close() -> Deferred[None]:
+        """Take no new connections, and remove what lies on disk."""
+
+
+class IRouteStore(Interface):
+    """The truth about the routes of the API."""
+
+    def snapshot() -> Deferred[tuple[int, list[Route]]]:
+        """All routes as they were at the revision that comes with them."""
+
+    def watch(revision: int, changed: Callable[[Change], None]) -> Callable[[], None]:  # noqa: N805
+        """Call `changed` for every change after `revision`, in order; what is returned stops that."""
+
+    def put(route: Route) -> Deferred[Change]:  # noqa: N805
+        """Create or replace a route; fires once every watcher has been told."""
+
+    def delete(key: str) -> Deferred[Change | None]:  # noqa: N805
+        """Delete a route; fires once every watcher has been told, with None if there was none."""

@@ -1,0 +1,98 @@
+"""Kind `http`: clients over plain TCP or a unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from zope.interface import implementer
+
+from proxyd.errors import OptionError
+from proxyd.interfaces import IListener
+from proxyd.kinds import Kind
+from proxyd.listeners.sockets import identity, open_tcp, open_unix, remove_unix
+from proxyd.model.settings import ListenerConfig
+from proxyd.net.tcp import DataPathPort
+from proxyd.option import FileMode, FilePath, Port, option
+
+if TYPE_CHECKING:
+    from proxyd.net.reactor import DataPathReactor
+
+SiteMaker = Callable[..., Any]
+"""Makes a site around a resource, or around the routes if there is none: `DataPath.make_site`."""
+
+
+@attrs.frozen(kw_only=True)
+class HttpConfig(ListenerConfig):
+    """HTTP over plain TCP or a unix socket."""
+
+    address: str = option("127.0.0.1", help='Address to listen on; "" or "*" for all, IPv4 and IPv6.')
+    port: Port = option(Port(8000), help="Port to listen on.")
+    socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
+    mode: FileMode | None = option(None, help="Permissions of the socket; default: what the umask leaves.")
+    backlog: int = option(1024, help="How many connections may wait to be accepted.")
+
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises `OptionError`.
+        """
+        if self.mode is not None and not self.socket:
+            raise OptionError("only a socket has a mode", "mode")
+
+
+@implementer(IListener)
+class HttpListener:
+    """Hands clients to a site that `make_site` makes."""
+
+    scheme = "http"
+
+    def __init__(
+        self, config: HttpConfig, make_site: SiteMaker, reactor: DataPathReactor, purpose: str = "Proxying"
+    ) -> None:
+        self.purpose = purpose
+        self._config = config
+        self._factory = make_site()
+        self._reactor = reactor
+        self._ports: list[DataPathPort] = []
+        self._identity: tuple[int, int] | None = None
+        self.port = int(config.port)
+
+    @property
+    def where(self) -> str:
+        """The URL or path, as an operator may use it."""
+        config = self._config
+        if config.socket:
+            return str(config.socket)
+        host = "localhost" if config.address in ("", "*", "0.0.0.0", "::") else config.address
+        return f"{self.scheme}://[{host}]:{self.port}" if ":" in host else f"{self.scheme}://{host}:{self.port}"
+
+    def open(self) -> None:
+        """Bind and listen.
+
+        Raises `ListenError`.
+        """
+        config = self._config
+        if config.socket:
+            sockets = [open_unix(config.socket, config.backlog, config.mode)]
+            self._identity = identity(config.socket)
+        else:
+            sockets = open_tcp(config.address, config.port, config.backlog)
+            self.port = sockets[0].getsockname()[1]
+        self._ports = [DataPathPort(sock, self._factory, self._reactor) for sock in sockets]
+        for port in self._ports:
+            port.startListening()
+
+    def close(self) -> Deferred[None]:
+        """Take no new clients."""
+        closing = [port.stopListening() for port in self._ports]
+        self._ports = []
+        if self._identity is not None:
+            remove_unix(self._config.socket, self._identity)
+            self._identity = None
+        return DeferredList([done for done in closing if done is not None]).addCallback(lambda _: None)
+
+
+KIND = Kind(ListenerConfig, "http", HttpConfig, HttpListener)

@@ -1,0 +1,195 @@
+"""Where log lines go, and what they look like.
+
+All lines of a process, those of the access log included, go through one `LineWriter`, which never waits: a terminal
+that is stopped or a pipe that nobody reads costs lines, and never a request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Literal
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from zope.interface import implementer
+
+from proxyd.core.activity import timestamp
+
+# Lines are handed over this often, or when so much has gathered.
+_FLUSH_SECONDS = 0.1
+_FLUSH_CHARS = 64 * 1024
+# What may wait for a reader that does not keep up; some 30,000 lines.
+_MAX_WAITING_CHARS = 4 * 1024 * 1024
+
+_LEVELS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 3}
+_ANSI = {"debug": "\x1b[34m", "info": "\x1b[32m", "warn": "\x1b[33m", "error": "\x1b[31m"}
+# CVE-2026-54338: nothing that somebody else said may begin a line, or be endless.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MAX_LINE = 4096
+_MAX_TRACEBACK = 16384
+_SECRETS = re.compile(r"(?i)\b((?:token|bearer|basic) +(?=\S{16})|(?:token|passphrase|secret|password)=)[^\s&\"']+")
+
+
+class LineWriter:
+    """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`."""
+
+    def __init__(self, fd: int, clock: Any, *, close_fd: bool = False) -> None:
+        self._fd = fd
+        self._clock = clock
+        self._close_fd = close_fd
+        self._lines: list[str] = []
+        self._chars = 0
+        self._handed_over = 0  # counted by the reactor's thread only
+        self._written = 0  # counted by the writing thread only
+        self._dropped = 0
+        self._call: Any = None
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def to_file(cls, path: str, clock: Any) -> LineWriter:
+        """Append to the file at `path`.
+
+        Raises `OSError`.
+        """
+        return cls(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), clock, close_fd=True)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines found no place."""
+        return self._dropped
+
+    def write(self, line: str) -> None:
+        """Take a line with its line end."""
+        if self._chars + self._handed_over - self._written > _MAX_WAITING_CHARS:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        self._chars += len(line)
+        if self._call is None:
+            self._call = self._clock.callLater(_FLUSH_SECONDS, self._flush)
+        elif self._chars > _FLUSH_CHARS:
+            self._hand_over()
+
+    def _flush(self) -> None:
+        self._call = None
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._lines:
+            data = "".join(self._lines).encode("utf-8", "backslashreplace")
+            self._lines.clear()
+            self._chars = 0
+            self._handed_over += len(data)
+            self._queue.put(data)
+            if self._thread is None:  # not before: twistd may still fork, and a thread would stay behind
+                self._thread = threading.Thread(target=self._run, name="proxyd-log", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (data := self._queue.get()) is not None:
+            rest = memoryview(data)
+            try:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            except OSError:
+                pass  # the reader is gone, and there is nowhere to say so
+            self._written += len(data)
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Write what is left, but do not wait for longer than `seconds`."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._hand_over()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(seconds)
+        if self._close_fd:
+            os.close(self._fd)
+
+
+Form = Literal["text", "json", "chp"]
+
+
+@implementer(ILogObserver)
+class LogObserver:
+    """Writes the events of twisted.logger, from `level` on, as lines of `form`.
+
+    Events of Twisted's old logger that are no errors count as debug: they tell of factories and ports.
+    """
+
+    def __init__(self, write: Callable[[str], None], form: Form, level: str, *, colors: bool = False) -> None:
+        self._write = write
+        self._format = {"text": _text_line, "json": _json_line, "chp": _chp_line}[form]
+        self._least = _LEVELS[level]
+        self._colors = colors
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write the line of an event."""
+        level = event.get("log_level", LogLevel.info)
+        if event.get("log_namespace") == "log_legacy" and level == LogLevel.info:
+            level = LogLevel.debug
+        if _LEVELS[level.name] < self._least:
+            return
+        name = "error" if level is LogLevel.critical else level.name
+        self._write(self._format(event, name, self._colors))
+
+
+def _words(event: LogEvent) -> str:
+    words = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        words = f"{words}\n{failure.getTraceback()}".strip()
+    return redact(words)
+
+
+def redact(words: str) -> str:
+    """Take what looks like a credential out of a line, and what could forge one."""
+    return _SECRETS.sub(r"\1[redacted]", _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", words))
+
+
+def _bounded(words: str) -> str:
+    """At most so much of it; the lines of a traceback are set in, so that none of them looks like an event."""
+    first, newline, rest = words.partition("\n")
+    return first[:_MAX_LINE] + (newline + rest[:_MAX_TRACEBACK]).replace("\n", "\n    ")
+
+
+def _text_line(event: LogEvent, level: str, colors: bool) -> str:
+    stamp = timestamp(event["log_time"])
+    shown = f"{_ANSI[level]}{level:5}\x1b[0m" if colors else f"{level:5}"
+    return f"{stamp} {shown} {_bounded(_words(event))}\n"
+
+
+def _chp_line(event: LogEvent, level: str, colors: bool) -> str:
+    shown = f"{_ANSI[level]}{level}\x1b[0m" if colors else level
+    return f"{timestamp(event['log_time'])} [ConfigProxy] {shown}: {_bounded(_words(event))}\n"
+
+
+_FACTS = (
+    "route",
+    "upstream",
+    "peer",
+    "status",
+    "seconds",
+    "bytes",
+    "revision",
+    "worker",
+    "request_id",
+    "method",
+    "path",
+)
+
+
+def _json_line(event: LogEvent, level: str, _colors: bool) -> str:
+    entry = {
+        "time": timestamp(event["log_time"]),
+        "level": level,
+        "logger": event.get("log_namespace", "-"),
+        "message": _bounded(_words(event)),
+    }
+    entry |= {fact: event[fact] for fact in _FACTS if fact in event}
+    return json.dumps(entry, default=str) + "\n"

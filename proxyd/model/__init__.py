@@ -1,0 +1,1 @@
+"""The nouns, and everything that a user may write, declared once."""

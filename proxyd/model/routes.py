@@ -1,0 +1,143 @@
+"""A route, and what a user may say about one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import attrs
+
+from proxyd.errors import OptionError
+from proxyd.model.upstream import Upstream
+from proxyd.option import Seconds, option
+
+_Options = TypeVar("_Options", bound=attrs.AttrsInstance)
+
+
+def over(own: _Options, defaults: _Options) -> _Options:
+    """Lay the options of `own` over `defaults`: what is None in `own` is taken from `defaults`."""
+    values = {}
+    for field in attrs.fields(type(own)):
+        value = getattr(own, field.name)
+        default = getattr(defaults, field.name)
+        if value is None:
+            values[field.name] = default
+        elif attrs.has(type(value)) and default is not None:
+            values[field.name] = over(value, default)
+        else:
+            values[field.name] = value
+    return type(own)(**values)
+
+
+@attrs.frozen(kw_only=True)
+class RewriteLocation:
+    """How redirects of the upstream to itself are rewritten."""
+
+    host: bool | None = option(None, help="Replace host and port by those that the client used.")
+    scheme: str | None = option(None, help='Replace the scheme, as in `https`; "" leaves it.')
+
+
+@attrs.frozen(kw_only=True)
+class HeaderChanges:
+    """Fields that are set or removed in a message."""
+
+    set: Mapping[str, str] | None = option(None, help="Fields that are set; they replace those of that name.")
+    remove: tuple[str, ...] | None = option(None, help="Names of fields that are removed.")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse names and values that would break a head.
+
+        Raises `OptionError`.
+        """
+        for name, value in (self.set or {}).items():
+            _check_field(name, value, "set", name)
+        for index, name in enumerate(self.remove or ()):
+            _check_field(name, "", "remove", index)
+
+
+@attrs.frozen(kw_only=True)
+class RouteTimeouts:
+    """The waits of one route."""
+
+    connect: Seconds | None = option(None, help="Until the upstream accepts the connection.")
+    response: Seconds | None = option(None, help="Until the head of its response.")
+    idle: Seconds | None = option(None, help="Silence of the upstream in the middle of a response.")
+
+
+@attrs.frozen(kw_only=True)
+class RouteOptions:
+    """What can be said about a route; an option that is not given comes from `route_defaults`."""
+
+    strip_prefix: bool | None = option(None, help="Remove the prefix of the route from the path.")
+    prepend_path: bool | None = option(
+        None, help="Put the path and query of the upstream in front of those of the request."
+    )
+    change_origin: bool | None = option(None, help="Send the upstream's own authority as Host.")
+    x_forwarded: Literal["auto", "append", "replace", "off"] | None = option(
+        None,
+        help="What happens to X-Forwarded-*: `auto` appends for a trusted proxy and replaces for anyone else.",
+    )
+    rewrite_location: RewriteLocation | None = option(None, help="Redirects of the upstream to itself.")
+    request_headers: HeaderChanges | None = option(None, help="Changes to requests.")
+    response_headers: HeaderChanges | None = option(None, help="Changes to responses.")
+    websocket: Literal["tunnel", "off"] | None = option(
+        None, help="`tunnel` passes the bytes of a WebSocket on; `off` refuses handshakes with 403."
+    )
+    timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
+
+
+DEFAULT_OPTIONS = RouteOptions(
+    strip_prefix=False,
+    prepend_path=True,
+    change_origin=False,
+    x_forwarded="auto",
+    rewrite_location=RewriteLocation(host=False, scheme=""),
+    request_headers=HeaderChanges(set={}, remove=()),
+    response_headers=HeaderChanges(set={}, remove=()),
+    websocket="tunnel",
+    timeouts=RouteTimeouts(),
+)
+"""What holds when neither the route nor `route_defaults` says anything."""
+
+INHERITED = RouteOptions()
+"""A route that says nothing for itself; shared, because most routes do not."""
+
+
+@attrs.frozen
+class Route:
+    """Host and prefix -> upstream.
+
+    `key` is the route's name in the API. `host` is lower-case and "" for any host; `segments` is the decoded
+    prefix. `members` is the JSON object of the route as the API answers it, less what is computed.
+    """
+
+    key: str
+    upstream: Upstream
+    segments: tuple[str, ...]
+    host: str = ""
+    options: RouteOptions = INHERITED
+    members: str = "{}"
+
+
+def place_of(key: str) -> tuple[str, tuple[str, ...]]:
+    """The host and the segments that a decoded key `/prefix` or `host/prefix` means; host "" is any."""
+    host, _, path = key.partition("/")
+    path = path.strip("/")
+    return host.lower().removesuffix("."), tuple(path.split("/")) if path else ()
+
+
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding", "trailer", "upgrade"})
+
+
+def _check_field(name: str, value: str, *path: str | int) -> None:
+    if not name or not _TOKEN.issuperset(name):
+        raise OptionError(f"{name!r} is not a field name", *path)
+    if name.lower() in _FRAMING:
+        raise OptionError(f"{name} belongs to the connection and cannot be changed", *path)
+    if any((char < " " and char != "\t") or char == "\x7f" for char in value):
+        raise OptionError("a field value has no control characters", *path)
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise OptionError("a field value has Latin-1 characters only", *path) from None

@@ -1,0 +1,171 @@
+"""The configuration as a whole: every section of the YAML file that belongs to no kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from proxyd.model.routes import RouteOptions
+from proxyd.option import (
+    ByteCount,
+    FilePath,
+    Network,
+    Port,
+    RouteKey,
+    Seconds,
+    Secret,
+    UpstreamUrl,
+    UrlPath,
+    option,
+    section,
+)
+
+
+class ListenerConfig:
+    """Marks the config class of each kind of listener."""
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Every wait has an end; `0s` means that this one has none."""
+
+    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head.")
+    body_idle: Seconds = option(
+        Seconds(60), help="A body that makes no progress because the client sends or takes nothing."
+    )
+    keep_alive: Seconds = option(Seconds(75), help="A client's connection between two requests.")
+    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection.")
+    response: Seconds = option(
+        Seconds(300), help="Silence of an upstream before the head of its response, WebSocket verdicts included."
+    )
+    idle: Seconds = option(Seconds(0), help="Silence of an upstream in the middle of a response.")
+    client_idle: Seconds = option(
+        Seconds(0), help="A client that neither sends nor takes anything: dropped without an answer."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much a client or an upstream may send; beyond, the answer says which limit it was."""
+
+    request_line: ByteCount = option(ByteCount(8 * 1024), help="The first line of a request: else 414.")
+    header_line: ByteCount = option(ByteCount(16 * 1024), help="One field of a head: else 431.")
+    headers: ByteCount = option(ByteCount(64 * 1024), help="A whole head: else 431.")
+    header_count: int = option(200, help="Fields in a head: else 431.")
+    body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
+    chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")
+    trailers: ByteCount = option(ByteCount(8 * 1024), help="Trailer section of a chunked body: else 400.")
+    interim_responses: int = option(16, help="1xx responses to one request: else 502.")
+    api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
+    route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
+    target: Literal["strict", "lenient"] = option(
+        "strict",
+        help="`strict` refuses request targets that hold a fragment, quotes or angle brackets; "
+        "`lenient` drops the fragment and passes the others.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ErrorSettings:
+    """Where the pages of the proxy's own errors come from."""
+
+    directory: FilePath = option(
+        FilePath(""), help="Directory of STATUS.html and error.html; read anew for each error."
+    )
+    target: UpstreamUrl = option(UpstreamUrl(""), help="URL that is asked for URL/STATUS?url=REQUEST-TARGET.")
+    statuses: Literal["rfc", "chp"] = option(
+        "rfc", help="`rfc` tells 502 from 504; `chp` answers 503 for every fault of an upstream."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """Paths on the public side that tell a load balancer how things are."""
+
+    live: UrlPath = option(UrlPath("/healthz"), help='Answers 200 while the process runs; "" for none.')
+    ready: UrlPath = option(UrlPath("/readyz"), help='Answers 200, and 503 while draining; "" for none.')
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings:
+    """Connections to upstreams that are kept open."""
+
+    idle_per_upstream: int = option(64, help="Idle connections kept for each upstream.")
+    idle_seconds: float = option(60.0, help="How long an idle connection is kept.")
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    """What is logged, and how."""
+
+    format: Literal["text", "json", "chp"] = option("text", help="Form of the log lines.")
+    level: Literal["debug", "info", "warn", "error"] = option("info", help="The least level that is logged.")
+    access: Literal["combined", "json", "off"] = option(
+        "combined", help="Form of the access log, one line for each exchange."
+    )
+    access_file: FilePath = option(
+        FilePath(""), help="File of the access log; empty: standard output, with the other lines."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ApiSettings:
+    """The REST API, on a port of its own."""
+
+    address: str = option("127.0.0.1", help='Address to listen on; "" or "*" for all.')
+    port: Port = option(Port(8001), help="Port to listen on.")
+    token: Secret = option(
+        Secret(""),
+        help="Token that clients have to send; default $PROXYD_AUTH_TOKEN, else $CONFIGPROXY_AUTH_TOKEN, "
+        "else one is made and kept in `state_directory`/token.",
+    )
+    open: bool = option(False, help="Serve the API without any token. Everyone who reaches it rules the proxy.")
+    route_options: Literal["typed", "verbatim"] = option(
+        "typed",
+        help="`typed` reads options of a posted route as in this file; `verbatim` keeps them without effect.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class RouteSpec(RouteOptions):
+    """A static route."""
+
+    upstream: UpstreamUrl = attrs.field(
+        metadata={"help": "Where it leads: http://, https:// or http+unix://%2Fpath%2Fto%2Fsocket."}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """Everything that the file says."""
+
+    listeners: tuple[ListenerConfig, ...] = option((), help="Sockets that take traffic.")
+    api: ApiSettings | None = attrs.field(
+        factory=ApiSettings, metadata={"help": "The REST API; `off` for none.", "section": True}
+    )
+    host_routing: bool = option(
+        False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
+    )
+    route_defaults: RouteOptions = section(RouteOptions, help="Options for every route.")
+    routes: Mapping[RouteKey, RouteSpec] = option(
+        {},
+        help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
+        "with a host; `*.example.org/` matches one label.",
+    )
+    trusted_proxies: tuple[Network, ...] = option(
+        (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
+    )
+    errors: ErrorSettings = section(ErrorSettings, help="Error pages.")
+    health: Health = section(Health, help="Health checks.")
+    timeouts: Timeouts = section(Timeouts, help="Waits.")
+    limits: Limits = section(Limits, help="Sizes.")
+    pool: PoolSettings = section(PoolSettings, help="Idle connections to upstreams.")
+    log: LogSettings = section(LogSettings, help="Logs.")
+    state_directory: FilePath = option(
+        FilePath(""),
+        help="Where state is kept; default $STATE_DIRECTORY, else $XDG_STATE_HOME/proxyd, else ~/.local/state/proxyd.",
+    )
+    pid_file: FilePath = option(FilePath(""), help="File that holds the process id while proxyd runs.")
+    drain_seconds: float = option(30.0, help="How long requests may go on after SIGTERM.")

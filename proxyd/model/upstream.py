@@ -1,0 +1,99 @@
+"""Where a route leads: scheme, host and port or socket, and the path in front of everything."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+
+from proxyd.errors import OptionError
+
+_SCHEMES = {"http": False, "https": True, "http+unix": False, "unix+http": False}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_PORT = 65535
+# RFC 1035 §2.3.4; an underscore is no letter of a host name, but container names have it.
+_HOST_NAME = re.compile(r"(?=.{1,254}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+# sizeof(sockaddr_un.sun_path) on Linux, less the final NUL.
+_MAX_SOCKET_PATH = 107
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+@attrs.frozen
+class Upstream:
+    """Who answers. Parse one with `Upstream.parse`; `url` is what the user wrote."""
+
+    url: str
+    secure: bool
+    host: str
+    port: int
+    socket: str = ""
+    path: bytes = b""
+    query: bytes = b""
+
+    @classmethod
+    def parse(cls, url: str) -> Upstream:
+        """Read `http://`, `https://`, or `http+unix://%2Fpath%2Fto%2Fsock` with an optional path and query.
+
+        User information and a fragment are ignored; scheme and host are case-insensitive.
+        Raises `OptionError` when nobody could ever be reached there.
+        """
+        if _UNSAFE.search(url):
+            raise OptionError("a URL has no spaces, control characters or backslashes")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise OptionError(f"not a usable URL: {error}") from None
+        if parts.scheme not in _SCHEMES:
+            raise OptionError(f"the scheme has to be one of {', '.join(_SCHEMES)}")
+        if port == 0:
+            raise OptionError("port 0 cannot be connected to")
+        secure = _SCHEMES[parts.scheme]
+        path = b"" if parts.path == "/" else quote(parts.path, safe="/%:@!$&'()*+,;=~").encode("ascii")
+        query = quote(parts.query, safe="/?%:@!$&'()*+,;=~").encode("ascii")
+        authority = parts.netloc.rpartition("@")[2]
+        if "unix" in parts.scheme:
+            return cls(url, secure, "localhost", 0, _socket_path(authority), path, query)
+        host = _host(parts.hostname or "")
+        return cls(url, secure, host, port or _DEFAULT_PORTS[parts.scheme], "", path, query)
+
+    @property
+    def authority(self) -> bytes:
+        """Host and port as a Host field has them; the port is left out when it is the scheme's default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.socket or self.port == _DEFAULT_PORTS["https" if self.secure else "http"]:
+            return host.encode("ascii")
+        return f"{host}:{self.port}".encode("ascii")
+
+    def __str__(self) -> str:
+        return self.socket or f"{self.host}:{self.port}"
+
+
+def _socket_path(authority: str) -> str:
+    path = unquote(authority)
+    if not path:
+        raise OptionError("the path of the socket is missing: http+unix://%2Fpath%2Fto%2Fsocket")
+    if "\0" in path or len(path.encode()) > _MAX_SOCKET_PATH:
+        raise OptionError(f"the path of a socket has at most {_MAX_SOCKET_PATH} bytes")
+    return path
+
+
+def _host(host: str) -> str:
+    if not host:
+        raise OptionError("the host is missing")
+    if ":" in host:
+        address, _, zone = host.partition("%")
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            raise OptionError(f"{host!r} is not an IPv6 address") from None
+        return f"{address}%{zone}" if zone else address
+    try:
+        host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise OptionError(f"{host!r} is not a host name") from None
+    if not _HOST_NAME.fullmatch(host):
+        raise OptionError(f"{host!r} is not a host name")
+    return host

@@ -1,0 +1,112 @@
+"""Deadlines by the thousand, for the price of an attribute each.
+
+A deadline that is moved (at every request of a connection) is only written down; the owner is looked at when the
+old one would have struck. A delayed call of the reactor for each would cost more than parsing the request.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+# Deadlines strike up to this late. None of them is shorter than a second in practice.
+_TICK_SECONDS = 0.1
+
+
+class Owner(Protocol):
+    """What has a deadline. Both attributes belong to `Deadlines`; initially they are None."""
+
+    deadline: float | None
+    looked_at: int | None
+
+    def deadline_passed(self) -> None:
+        """The deadline has struck, and is gone."""
+
+
+class Deadlines:
+    """Strikes the deadlines of its owners; `clock` has `seconds` and `callLater`."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.seconds = clock.seconds
+        self._ticks: dict[int, set[Owner]] = {}
+        self._order: list[int] = []
+        self._call: Any = None
+        self._next_tick = 0
+
+    def set(self, owner: Owner, seconds: float) -> None:
+        """Strike `owner` in `seconds` unless its deadline is moved or cleared before; 0: clear it."""
+        if not seconds:
+            owner.deadline = None
+            return
+        deadline = owner.deadline = self.seconds() + seconds
+        tick = int(deadline / _TICK_SECONDS) + 1
+        if owner.looked_at is None or tick < owner.looked_at:
+            self._forget_tick(owner)
+            self._look_at(owner, tick)
+
+    def clear(self, owner: Owner) -> None:
+        """`owner` has no deadline now."""
+        owner.deadline = None
+
+    def forget(self, owner: Owner) -> None:
+        """`owner` has ended, and is not to be kept from being collected."""
+        owner.deadline = None
+        self._forget_tick(owner)
+
+    def _forget_tick(self, owner: Owner) -> None:
+        if owner.looked_at is not None:
+            self._ticks[owner.looked_at].discard(owner)
+            owner.looked_at = None
+
+    def _look_at(self, owner: Owner, tick: int) -> None:
+        owner.looked_at = tick
+        owners = self._ticks.get(tick)
+        if owners is None:
+            self._ticks[tick] = {owner}
+            heapq.heappush(self._order, tick)
+            self._schedule()
+        else:
+            owners.add(owner)
+
+    def _schedule(self) -> None:
+        tick = self._order[0]
+        if self._call is not None and self._call.active():
+            if self._next_tick <= tick:
+                return
+            self._call.cancel()
+        self._next_tick = tick
+        self._call = self._clock.callLater(max(0.0, tick * _TICK_SECONDS - self.seconds()), self._strike)
+
+    def _strike(self) -> None:
+        now = self.seconds()
+        while self._order and self._order[0] * _TICK_SECONDS <= now:
+            tick = heapq.heappop(self._order)
+            owners = self._ticks[tick]
+            while owners:
+                owner = owners.pop()
+                owner.looked_at = None
+                if owner.deadline is None:
+                    continue
+                if owner.deadline > now:
+                    self._look_at(owner, int(owner.deadline / _TICK_SECONDS) + 1)
+                    continue
+                owner.deadline = None
+                try:
+                    owner.deadline_passed()
+                except Exception:  # noqa: BLE001  # one owner's fault must not keep the others waiting
+                    self._log.failure("unexpected error at a deadline of {owner}", owner=owner)
+            del self._ticks[tick]
+        if self._order:
+            self._schedule()
+
+    def close(self) -> None:
+        """Strike no more."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._ticks.clear()
+        self._order.clear()

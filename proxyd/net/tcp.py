@@ -1,0 +1,252 @@
+"""The transports of the data path: Twisted's own, with writes that leave at once.
+
+Stock transports wait for the next wake-up before they send. Here `send()` is called while the buffer is empty; only
+what the kernel does not take is buffered. Reads are larger while a body streams. Everything else is inherited.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import abstract, address, tcp, unix
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from proxyd.net.reactor import DataPathReactor
+
+# Enough for every head and most small bodies; a connection that streams asks for more.
+SMALL_READ = 64 * 1024
+# Measured: 1 MiB is 10 % cheaper still, and costs memory with every stalled reader.
+LARGE_READ = 256 * 1024
+
+
+class _Transport(tcp.Connection):
+    """What client side and upstream side have in common."""
+
+    read_size = SMALL_READ
+    reactor: DataPathReactor
+    # Off once nothing can be sent any more, while closing, and for a pull producer, which is asked for more only
+    # when the buffer has run empty.
+    _sends_at_once = True
+    _is_broken = False
+
+    def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]  # a mix-in says None
+        """Read once and hand it to the protocol."""
+        try:
+            data = self.socket.recv(self.read_size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    def write(self, data: bytes) -> None:
+        """Send `data` now as far as the kernel takes it, the rest when it can."""
+        if not self._sends_at_once or self.dataBuffer or self._tempDataBuffer:
+            self._write_later(data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._break()
+            return
+        if sent < len(data):
+            self._write_later(data[sent:])
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Write the pieces as one."""
+        self.write(b"".join(iovec))
+
+    def writeSomeData(self, data: bytes) -> int:
+        """Send as much of the buffer as the kernel takes."""
+        try:
+            return self.socket.send(memoryview(data)[: self.SEND_LIMIT])
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            self._break()
+            return len(data)
+
+    def _write_later(self, data: bytes) -> None:
+        if not self._is_broken:
+            abstract.FileDescriptor.write(self, data)
+
+    def _break(self) -> None:
+        """Nothing can be sent any more.
+
+        What the peer sent before it closed its side may still be unread, a final answer among it: the end comes
+        from reading. Never from here, because the caller is in the middle of something.
+        """
+        self._is_broken = True
+        self._sends_at_once = False
+        if self not in self.reactor.getReaders():
+            self.reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let `producer` be paused and resumed by the state of the buffer."""
+        self._sends_at_once = streaming and self._may_send_at_once()
+        super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Pause and resume the producer no more."""
+        self._sends_at_once = self._may_send_at_once()
+        super().unregisterProducer()
+
+    def _may_send_at_once(self) -> bool:
+        return bool(self.connected and not self._is_broken and not self.disconnecting)
+
+    def loseConnection(self) -> None:
+        """Close once everything has been sent."""
+        self._sends_at_once = False
+        super().loseConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Let go of everything."""
+        self._sends_at_once = False
+        super().connectionLost(reason)
+
+    def is_quiet(self) -> bool:
+        """Whether there is nothing to read, not even the end."""
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait to be sent."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+
+class DataPathServer(_Transport, tcp.Server):
+    """A client's connection over TCP.
+
+    While nothing is read from it, it still notices that the client closed its side, unless `watches_peer` is
+    off because what is unread has to be delivered first.
+    """
+
+    watches_peer = True
+
+    def __init__(
+        self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: DataPathReactor
+    ) -> None:
+        # Not that of tcp.Server, which formats strings for the log that nobody reads.
+        tcp.Connection.__init__(self, sock, protocol, reactor)
+        if len(client) != 2:
+            self._addressType = address.IPv6Address
+        self.server = server
+        self.client = client
+        self.sessionno = sessionno
+        self.startReading()
+        self.connected = 1
+
+    logstr = "data path"
+
+    def __repr__(self) -> str:
+        return f"<{type(self.protocol).__name__} with {self.client!r}>" if self.connected else "<ended connection>"
+
+    def pauseProducing(self) -> None:
+        """Stop reading."""
+        self.stopReading()
+        if self.watches_peer and self.connected:
+            self.reactor.watch_peer(self)
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        if self.connected and not self.disconnecting:
+            self.reactor.unwatch_peer(self)
+            self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Let go of everything."""
+        self.reactor.unwatch_peer(self)
+        super().connectionLost(reason)
+
+    def peer_closed(self) -> ConnectionDone | None:
+        """Check an event that says that the client closed its side: the number may be another socket's by now."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return CONNECTION_DONE if poll.poll(0) else None
+
+
+class DataPathUnixServer(DataPathServer):
+    """A client's connection over a unix socket."""
+
+    def getHost(self) -> address.UNIXAddress:
+        """The path of the listener's socket."""
+        return address.UNIXAddress(self.socket.getsockname())
+
+    def getPeer(self) -> address.UNIXAddress:
+        """Nothing is known of a client on a unix socket."""
+        return address.UNIXAddress(None)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Unix sockets never delay."""
+
+
+class DataPathPort(tcp.Port):
+    """Accepts clients on `sock`, which listens already.
+
+    Whoever opened the socket knows best where and how, and what lies on disk because of it.
+    """
+
+    transport: Any = DataPathServer
+
+    def __init__(self, sock: socket.socket, factory: Any, reactor: DataPathReactor) -> None:
+        if sock.family == socket.AF_UNIX:
+            self.transport = DataPathUnixServer
+        elif sock.family == socket.AF_INET6:
+            self._addressType = address.IPv6Address
+        self._listening = sock
+        self._protocols = factory
+        super().__init__(0, factory, reactor=reactor)
+
+    def startListening(self) -> None:
+        """Begin to accept."""
+        tcp._reservedFD.reserve()
+        self._protocols.doStart()
+        self.socket = self._listening
+        self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as the base class does
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
+    def _buildAddr(self, address_: Any) -> Any:
+        return None if self.socket.family == socket.AF_UNIX else super()._buildAddr(address_)
+
+    def _logConnectionLostMsg(self) -> None:
+        """Whoever closes it logs it."""
+
+
+class DataPathClient(_Transport, tcp.Client):
+    """A connection to an upstream over TCP."""
+
+
+class DataPathUnixClient(_Transport, unix.Client):
+    """A connection to an upstream over a unix socket."""
+
+
+class DataPathConnector(tcp.Connector):
+    """Connects over TCP, to an address and not a name."""
+
+    def _makeTransport(self) -> DataPathClient:
+        return DataPathClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class DataPathUnixConnector(unix.Connector):
+    """Connects to a unix socket."""
+
+    def _makeTransport(self) -> DataPathUnixClient:  # type: ignore[override]  # the base class says TCP
+        return DataPathUnixClient(self.address, self, self.reactor, self.checkPID)

@@ -1,0 +1,204 @@
+"""Composition root: from the configuration to a running proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+
+from proxyd.api.resource import ApiLog, ApiResource
+from proxyd.api.routes import RoutesApi
+from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.config.types import read_posted_options
+from proxyd.core.table import RouteTable
+from proxyd.errors import ListenError
+from proxyd.http.site import Site
+from proxyd.interfaces import IListener
+from proxyd.kinds import Kinds
+from proxyd.listeners.http import HttpConfig, HttpListener
+from proxyd.logs import LineWriter, LogObserver
+from proxyd.model.routes import Route, RouteOptions, place_of
+from proxyd.model.settings import ApiSettings, Config, RouteSpec
+from proxyd.model.upstream import Upstream
+from proxyd.stores.memory import MemoryRouteStore
+from proxyd.workers.datapath import DataPath
+
+
+class ProxyService(Service):
+    """Runs what `config` describes, on `reactor`.
+
+    `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
+    the start. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
+    be opened ends the process with one line and status 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        kinds: Kinds,
+        reactor: Any,
+        *,
+        file: Path | None = None,
+        initial_routes: Iterable[Route] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._config = config
+        self._kinds = kinds
+        self._reactor = reactor
+        self._environ = environ
+        self._file = file
+        self._initial_routes = initial_routes
+        self.writer = LineWriter(sys.stdout.fileno(), reactor)
+        self._access_writer: LineWriter | None = None
+        self.table = RouteTable()
+        self.store = MemoryRouteStore()
+        self.api: IListener | None = None
+        self.data_path: DataPath | None = None
+
+    def observer(self) -> LogObserver:
+        """What writes the events of this process."""
+        log = self._config.log
+        return LogObserver(self.writer.write, log.format, log.level, colors=os.isatty(sys.stdout.fileno()))
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application, and give it our form of log."""
+        parent.setComponent(ILogObserver, self.observer())
+        super().setServiceParent(parent)
+
+    # Starting.
+
+    def privilegedStartService(self) -> None:
+        """Open everything."""
+        try:
+            self.open()
+        except (ListenError, OSError) as error:
+            sys.stderr.write(f"proxyd: {error}\n")
+            raise SystemExit(1) from None
+
+    def open(self) -> None:
+        """Build everything and open all listeners.
+
+        Raises `ListenError`, and `OSError` for a file that cannot be read or written.
+        """
+        config = self._config
+        raise_open_files_limit()
+        self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
+        self.store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        for route in self._initial_routes:
+            self.store.put(route)
+        if config.log.access_file:
+            self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
+        access_writer = self._access_writer or self.writer
+        data_path = self.data_path = DataPath(
+            config, self._kinds, self.table, self._reactor, access_writer=access_writer
+        )
+        if config.api is not None:
+            self.api = self._make_api(data_path, config.api)
+            data_path.listeners.append(self.api)
+        data_path.open()
+        self._announce(data_path)
+        if config.pid_file:
+            Path(config.pid_file).write_text(str(os.getpid()))
+            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+
+    def _announce(self, data_path: DataPath) -> None:
+        """Say where everything is; tools wait for these lines."""
+        if self._file is not None:
+            self._log.info("configuration: {path}", path=str(self._file))
+        default = self.table.get("/")
+        target = default.route.upstream.url if default is not None else "(no default)"
+        public = ""
+        for listener in data_path.listeners:
+            if listener is self.api:
+                self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=listener.where)
+            elif listener.purpose == "Proxying":
+                public = public or listener.where
+                self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
+            else:
+                self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
+        for key, spec in self._config.routes.items():
+            url = public + key if key.startswith("/") else key
+            self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
+
+    def _make_api(self, data_path: DataPath, api: ApiSettings) -> IListener:
+        config = self._config
+        routes = RoutesApi(
+            self.table,
+            self.store,
+            self._reactor,
+            host_routing=config.host_routing,
+            max_body=config.limits.api_body,
+            max_path=config.limits.route_path,
+            read_options=read_posted_options if api.route_options == "typed" else None,
+        )
+        tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
+        root = ApiResource(RoutesApi.router, routes, tokens)
+
+        def make_site() -> Site:
+            site = data_path.make_site(root, logs_access=False)
+            site.access_log = ApiLog()
+            return site
+
+        return HttpListener(
+            HttpConfig(address=api.address, port=api.port), make_site, data_path.reactor, "Proxy API at"
+        )
+
+    # Stopping.
+
+    def stopService(self) -> Deferred[None] | None:
+        """Take no new clients, finish what is served within `drain_seconds`, and end; a second signal hurries."""
+        super().stopService()
+        data_path = self.data_path
+        if data_path is None:
+            return None
+        self._log.info("stopping, once what is being served is finished")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
+        done = data_path.stop_listening()
+        done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
+        done.addCallback(lambda _: self.close())
+        return done
+
+    def close(self) -> None:
+        """Cut what is left, and leave nothing behind."""
+        data_path, self.data_path = self.data_path, None
+        try:
+            if data_path is not None:
+                data_path.close()
+        except Exception:  # noqa: BLE001  # the end of everything; the rest has to be done all the same
+            self._log.failure("unexpected error while closing")
+        if self._config.pid_file:
+            with suppress(FileNotFoundError):
+                Path(self._config.pid_file).unlink()
+        if self._access_writer is not None:
+            self._access_writer.close()
+        self.writer.close()
+
+
+def static_route(key: str, spec: RouteSpec) -> Route:
+    """The route that a key and a section of the file describe."""
+    host, segments = place_of(key)
+    options = RouteOptions(**{field.name: getattr(spec, field.name) for field in attrs.fields(RouteOptions)})
+    upstream = Upstream.parse(spec.upstream)
+    members = json.dumps({"target": upstream.url, "static": True})
+    return Route(key, upstream, segments, host, options, members)
+
+
+def raise_open_files_limit() -> None:
+    """Take as many descriptors as the system allows: an exchange needs two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,49 @@
+"""Kind `memory`: routes that live as long as the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from proxyd.core.changes import Change
+from proxyd.interfaces import IRouteStore
+from proxyd.model.routes import Route
+
+
+@implementer(IRouteStore)
+class MemoryRouteStore:
+    """Keeps routes in a dictionary, and tells its watchers of changes before it answers."""
+
+    def __init__(self) -> None:
+        self._revision = 0
+        self._routes: dict[str, Route] = {}
+        self._watchers: list[Callable[[Change], None]] = []
+
+    def snapshot(self) -> Deferred[tuple[int, list[Route]]]:
+        """All routes as they are now."""
+        return succeed((self._revision, list(self._routes.values())))
+
+    def watch(self, revision: int, changed: Callable[[Change], None]) -> Callable[[], None]:
+        """Call `changed` for every change from now on; there are none to catch up with after a snapshot."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
+
+    def put(self, route: Route) -> Deferred[Change]:
+        """Create or replace a route."""
+        self._routes[route.key] = route
+        return succeed(self._changed(route.key, route))
+
+    def delete(self, key: str) -> Deferred[Change | None]:
+        """Delete a route."""
+        if self._routes.pop(key, None) is None:
+            return succeed(None)
+        return succeed(self._changed(key, None))
+
+    def _changed(self, key: str, route: Route | None) -> Change:
+        self._revision += 1
+        change = Change(self._revision, key, route)
+        for changed in self._watchers:
+            changed(change)
+        return change

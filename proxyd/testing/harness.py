@@ -1,0 +1,157 @@
+"""The data path in memory: clients and upstreams are scripts, and time passes when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.web.resource import IResource
+
+from proxyd.core.changes import Change
+from proxyd.core.table import Entry, RouteTable
+from proxyd.http.accesslog import CombinedLog
+from proxyd.http.errorpages import ErrorPages
+from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.resources import ForwardResource
+from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.tree import RouteTree
+from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
+from proxyd.model.settings import Config
+from proxyd.model.upstream import Upstream
+from proxyd.net.deadlines import Deadlines
+from proxyd.testing.transports import MemoryTransport
+from proxyd.upstream.connection import UpstreamConnection
+from proxyd.upstream.pools import Pools
+
+
+@attrs.define(eq=False)
+class Dial:
+    """An attempt of the proxy to connect to `upstream`; the test decides how it ends."""
+
+    upstream: Upstream
+    seconds: float
+    build: Callable[..., UpstreamConnection]
+    result: Deferred[UpstreamConnection]
+    clock: Clock
+    is_cancelled: bool = False
+
+    def accept(self) -> MemoryTransport:
+        """The upstream accepts; what is returned is its end of the connection."""
+        transport = MemoryTransport(self.clock)
+        transport.watches_peer = False
+        transport.connect(self.build(self.result.callback))
+        return transport
+
+    def fail(self, error: Exception) -> None:
+        """The upstream cannot be reached."""
+        self.result.errback(error)
+
+
+class ScriptedDialer:
+    """Stands in for `proxyd.upstream.dialing.Dialer`: remembers who is called, and waits for the test."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.dials: list[Dial] = []
+        self._clock = clock
+
+    def dial(self, upstream: Upstream, seconds: float, build: Any) -> Deferred[UpstreamConnection]:
+        """Remember the call."""
+
+        def cancelled(_: object) -> None:
+            dial.is_cancelled = True
+
+        dial = Dial(upstream, seconds, build, Deferred(cancelled), self._clock)
+        self.dials.append(dial)
+        return dial.result
+
+
+class Lines:
+    """Collects the lines of a log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+
+class Harness:
+    """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
+
+    With a `root`, that resource is served in place of the routes.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, str] | None = None,
+        config: Config | None = None,
+        options: RouteOptions | None = None,
+        root: IResource | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.config = config = config or Config()
+        self.dialer = ScriptedDialer(self.clock)
+        self.deadlines = Deadlines(self.clock)
+        self.pools = Pools(self.dialer, self.deadlines, config.pool, config.limits)  # type: ignore[arg-type]
+        self.table = RouteTable()
+        self.access = Lines()
+        defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
+
+        def build(entry: Entry) -> ForwardResource:
+            pool = self.pools.of(entry.route.upstream)
+            return ForwardResource(entry.route, over(entry.route.options, defaults), pool, config.timeouts)
+
+        health = config.health
+        lenient = config.limits.target == "lenient"
+        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient)
+        pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
+        if config.errors.target:
+            upstream = Upstream.parse(config.errors.target)
+            pages.target = ErrorTarget(upstream, self.pools.of(upstream), config.timeouts, pages)
+        self.site = Site(
+            root or self.tree,
+            clock=self.clock,
+            deadlines=self.deadlines,
+            timeouts=config.timeouts,
+            limits=config.limits,
+            long_line_status=431 if config.errors.statuses == "chp" else 414,
+            trusted=TrustedProxies(config.trusted_proxies),
+            error_pages=pages,
+            access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
+            wall_clock=self.clock.seconds,
+        )
+        for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():
+            self.add_route(key, url)
+
+    def add_route(self, key: str, url: str, options: RouteOptions | None = None) -> None:
+        """Add a route, or replace one."""
+        host, segments = place_of(key)
+        route = Route(key, Upstream.parse(url), segments, host, options or RouteOptions())
+        self.table.apply(Change(self.table.revision + 1, key, route), self.clock.seconds())
+
+    def delete_route(self, key: str) -> None:
+        """Delete a route."""
+        self.table.apply(Change(self.table.revision + 1, key, None), self.clock.seconds())
+
+    def client(self, address: str = "192.0.2.1") -> MemoryTransport:
+        """A client connects."""
+        transport = MemoryTransport(self.clock, address)
+        transport.connect(self.site.buildProtocol(None))
+        return transport
+
+    def accept(self) -> MemoryTransport:
+        """The upstream that the proxy called last accepts the connection."""
+        return self.dialer.dials[-1].accept()
+
+    def advance(self, seconds: float = 0) -> None:
+        """Let time pass, in steps small enough for everything that is due."""
+        self.clock.advance(0)
+        while seconds > 0:
+            step = min(seconds, 0.1)
+            self.clock.advance(step)
+            seconds -= step
+        self.clock.advance(0)

@@ -1,0 +1,1 @@
+"""Connections to upstreams: how they are made, kept and used."""

@@ -1,0 +1,289 @@
+"""A connection to an upstream: sends one request at a time and reads its response.
+
+Owns the wire of the upstream's side. What a response means for the client is up to the receiver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from proxyd.core.framing import Body, FramingError, response_length
+from proxyd.core.head import END_OF_HEAD, UNTIL_CLOSE, MalformedHeadError, ResponseHead
+from proxyd.errors import ConnectionCutError, MalformedResponseError, ResponseTimeoutError, UpstreamError
+from proxyd.net.tcp import LARGE_READ, SMALL_READ
+
+if TYPE_CHECKING:
+    from proxyd.upstream.pools import UpstreamPool
+
+
+class ResponseReceiver(Protocol):
+    """Takes the response to one request, in this order; nothing comes after the end or a failure."""
+
+    def interim_received(self, head: ResponseHead) -> None:
+        """A 1xx response came; the real one is still to come."""
+
+    def response_started(self, head: ResponseHead, length: int, data: bytes, *, complete: bool) -> None:
+        """The head came, with the first `data` of a body of `length`; `complete`: that was all."""
+
+    def response_continued(self, data: bytes, *, complete: bool) -> None:
+        """More of the body came; `complete`: that was all."""
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        """A 101 came, and `data` behind it. The connection is the receiver's from now on."""
+
+    def response_failed(self, error: UpstreamError, *, answered: bool) -> None:
+        """There will be no (more) response; `answered`: some of it had come. The connection is gone."""
+
+
+class _State(Enum):
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    ENDED = auto()
+
+
+class UpstreamConnection(protocol.Protocol):
+    """One connection of `pool`. As a producer it is paused by the client's transport."""
+
+    deadline: float | None = None
+    looked_at: int | None = None
+    served = 0  # requests answered so far; 0: the connection is fresh
+
+    transport: Any
+    _state = _State.IDLE
+    _receiver: ResponseReceiver
+    _method = b""
+    _buffer = b""
+    _body: Body
+    _interim = 0
+    _keep_alive = False
+    _is_paused = False
+    _response_seconds = 0.0
+    _idle_seconds = 0.0
+
+    def __init__(self, pool: UpstreamPool, when_made: Callable[[UpstreamConnection], None]) -> None:
+        self.pool = pool
+        self._when_made = when_made
+
+    # Requests.
+
+    def begin(
+        self,
+        receiver: ResponseReceiver,
+        method: bytes,
+        data: bytes,
+        *,
+        complete: bool,
+        response_seconds: float,
+        idle_seconds: float,
+    ) -> None:
+        """Send a request whose head, and first piece of the body, is `data`.
+
+        `complete`: there is no more of it, so the upstream has `response_seconds` to begin its response; after
+        that it may be silent for `idle_seconds` (0: for ever). Otherwise the time runs from `request_complete`.
+        """
+        self._state = _State.HEAD
+        self._receiver = receiver
+        self._method = method
+        self._interim = 0
+        self._response_seconds = response_seconds
+        self._idle_seconds = idle_seconds
+        if complete:
+            self.pool.deadlines.set(self, response_seconds)
+        else:
+            self.pool.deadlines.clear(self)
+        self.transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request's body."""
+        self.transport.write(data)
+
+    def request_complete(self) -> None:
+        """The body has been sent: it is the upstream's turn."""
+        if self._state is _State.HEAD:
+            self.pool.deadlines.set(self, self._response_seconds)
+
+    def await_room(self) -> None:
+        """The upstream does not take the body: its time runs until it does."""
+        if self._state is _State.HEAD:
+            self.pool.deadlines.set(self, self._response_seconds)
+
+    def room_made(self) -> None:
+        """The upstream takes the body again."""
+        if self._state is _State.HEAD:
+            self.pool.deadlines.clear(self)
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request may be sent, once the response is complete."""
+        return self._state is _State.IDLE and self._keep_alive
+
+    def is_stale(self) -> bool:
+        """Whether the upstream has closed the idle connection, or sent something, and we have not read that yet."""
+        return not self.transport.is_quiet()
+
+    def close(self) -> None:
+        """End the connection without a word to the receiver."""
+        if self._state is not _State.ENDED:
+            self._end()
+            self.transport.abortConnection()
+
+    def detach(self) -> None:
+        """Hand the transport over to another protocol."""
+        self._end()
+
+    def _end(self) -> None:
+        self._state = _State.ENDED
+        self.pool.deadlines.forget(self)
+        self.pool.ended(self)
+
+    # The wire.
+
+    def connectionMade(self) -> None:
+        """The upstream accepted."""
+        self._when_made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read on."""
+        state = self._state
+        if state is _State.BODY:
+            self._read_body(data)
+        elif state is _State.HEAD:
+            self._read_head(self._buffer + data if self._buffer else data)
+        elif state is _State.IDLE:
+            self.close()  # nobody asked: a late answer to something else, or a farewell such as 408
+
+    def _read_head(self, data: bytes) -> None:
+        while True:
+            end = data.find(END_OF_HEAD)
+            limits = self.pool.limits
+            if end < 0 or end > limits.headers:
+                if len(data) > limits.headers:
+                    self._fail(MalformedResponseError(self._name, "the head is longer than limits.headers"))
+                elif data[:4] != b"HTTP"[: len(data)]:
+                    self._fail(MalformedResponseError(self._name, "this is not HTTP/1.x"))
+                else:
+                    self._buffer = data
+                return
+            self._buffer = b""
+            try:
+                head = self.pool.reader.read(data[:end])
+            except MalformedHeadError as error:
+                self._fail(MalformedResponseError(self._name, str(error)))
+                return
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                receiver = self._receiver
+                self.pool.deadlines.clear(self)
+                receiver.switched(head, data)
+                return
+            self._interim += 1
+            if self._interim > limits.interim_responses:
+                self._fail(MalformedResponseError(self._name, "more 1xx responses than limits.interim_responses"))
+                return
+            self._receiver.interim_received(head)
+            if self._state is not _State.HEAD or not data:
+                return
+
+        length = response_length(head, self._method)
+        self._keep_alive = head.keep_alive and length != UNTIL_CLOSE
+        receiver = self._receiver
+        if length == len(data):  # all of it, and nothing behind it
+            self._response_ended()
+            receiver.response_started(head, length, data, complete=True)
+            return
+        self._body = body = Body(length, limits.chunk_line, limits.trailers)
+        try:
+            data = body.feed(data)
+        except FramingError as error:
+            self._fail(MalformedResponseError(self._name, str(error)))
+            return
+        if body.complete:
+            self._response_ended(body.rest)
+            receiver.response_started(head, length, data, complete=True)
+            return
+        self._state = _State.BODY
+        self.pool.deadlines.set(self, self._idle_seconds)
+        self.transport.read_size = LARGE_READ
+        receiver.response_started(head, length, data, complete=False)
+
+    def _read_body(self, data: bytes) -> None:
+        body = self._body
+        try:
+            data = body.feed(data)
+        except FramingError as error:
+            self._fail(MalformedResponseError(self._name, str(error)))
+            return
+        if body.complete:
+            self._response_ended(body.rest)
+            self._receiver.response_continued(data, complete=True)
+        elif data:
+            if self._idle_seconds and not self._is_paused:
+                self.pool.deadlines.set(self, self._idle_seconds)
+            self._receiver.response_continued(data, complete=False)
+
+    def _response_ended(self, rest: bytes = b"") -> None:
+        self._state = _State.IDLE
+        self.served += 1
+        self.pool.deadlines.clear(self)
+        self.transport.read_size = SMALL_READ
+        if rest:
+            self._keep_alive = False
+
+    def _fail(self, error: UpstreamError) -> None:
+        answered = self._state is _State.BODY or bool(self._buffer)
+        receiver = self._receiver
+        self.close()
+        receiver.response_failed(error, answered=answered)
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The upstream ended the connection."""
+        state = self._state
+        if state is _State.ENDED:
+            return
+        self._end()
+        if state is _State.HEAD:
+            self._receiver.response_failed(ConnectionCutError(self._name), answered=bool(self._buffer))
+        elif state is _State.BODY:
+            if self._body.lasts_until_close and reason.check(ConnectionDone):
+                self._receiver.response_continued(b"", complete=True)
+            else:
+                self._receiver.response_failed(ConnectionCutError(self._name), answered=True)
+
+    def deadline_passed(self) -> None:
+        """The upstream has been silent for too long, or idle for long enough."""
+        if self._state is _State.IDLE:
+            self.close()
+        else:
+            self._fail(ResponseTimeoutError(self._name))
+
+    @property
+    def _name(self) -> str:
+        return str(self.pool.upstream)
+
+    # Paused and resumed by the client's transport.
+
+    def pauseProducing(self) -> None:
+        """The client does not keep up: its slowness is not the upstream's."""
+        self._is_paused = True
+        self.pool.deadlines.clear(self)
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client takes more."""
+        self._is_paused = False
+        if self._state is _State.BODY:
+            self.pool.deadlines.set(self, self._idle_seconds)
+        if self._state is not _State.ENDED:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client is gone; whoever registered this producer is told so by its channel."""

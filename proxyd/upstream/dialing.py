@@ -1,0 +1,175 @@
+"""How a connection to an upstream comes about: names, addresses, and several of them at once (RFC 8305)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError as TwistedConnectError
+from twisted.internet.interfaces import IAddress, IConnector
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+from proxyd.errors import ConnectError, ConnectTimeoutError
+from proxyd.model.upstream import Upstream
+from proxyd.net.resolver import Addresses, Resolver
+from proxyd.net.tcp import DataPathConnector, DataPathUnixConnector
+from proxyd.upstream.connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from proxyd.net.reactor import DataPathReactor
+
+# RFC 8305 §5: how long an attempt may take before the next address is tried beside it.
+_ATTEMPT_DELAY_SECONDS = 0.25
+# The transports have time-outs of their own, in whole seconds; the dial's is the one that counts.
+_NEVER_SECONDS = 3600
+
+Build = Callable[[Callable[[UpstreamConnection], None]], UpstreamConnection]
+"""Makes the protocol of an attempt, which tells by the given callable that it is connected."""
+
+
+class Dialer:
+    """Makes connections on `reactor`, looking names up with `resolver`."""
+
+    def __init__(self, reactor: DataPathReactor, resolver: Resolver) -> None:
+        self.reactor = reactor
+        self.resolver = resolver
+
+    def dial(self, upstream: Upstream, seconds: float, build: Build) -> Deferred[UpstreamConnection]:
+        """Connect to `upstream` within `seconds`; `build` makes the protocol of each attempt.
+
+        Fails with `ConnectError` or `ConnectTimeoutError`. Cancelling ends all attempts.
+        """
+        return _Dial(self, upstream, seconds, build).start()
+
+
+class _Dial:
+    """One race of attempts for one connection."""
+
+    def __init__(self, dialer: Dialer, upstream: Upstream, seconds: float, build: Build) -> None:
+        self._reactor = dialer.reactor
+        self._resolver = dialer.resolver
+        self._upstream = upstream
+        self._seconds = seconds
+        self.build = build
+        self._result: Deferred[UpstreamConnection] = Deferred(self._cancelled)
+        self._addresses: list[str] = []
+        self._attempts: dict[_Attempt, Any] = {}
+        self._timer: Any = None
+        self._next: Any = None
+        self._failure = ""
+
+    def start(self) -> Deferred[UpstreamConnection]:
+        upstream = self._upstream
+        if self._seconds:
+            self._timer = self._reactor.callLater(self._seconds, self._timed_out)
+        if upstream.socket:
+            attempt = _Attempt(self)
+            self._try(attempt, DataPathUnixConnector(upstream.socket, attempt, _NEVER_SECONDS, self._reactor, False))
+        elif _is_address(upstream.host):
+            self._resolved((upstream.host,))
+        else:
+            self._resolver.resolve(upstream.host).addCallbacks(self._resolved, self._unresolved)
+        return self._result
+
+    def _resolved(self, addresses: Addresses) -> None:
+        if not self._result.called:
+            self._addresses = interleave(addresses)
+            self._try_next()
+
+    def _unresolved(self, failure: Failure) -> None:
+        self._failure = f"the name cannot be resolved: {failure.value}"
+        self._lost()
+
+    def _try_next(self) -> None:
+        address = self._addresses.pop(0)
+        if self._addresses:
+            self._next = self._reactor.callLater(_ATTEMPT_DELAY_SECONDS, self._try_next)
+        attempt = _Attempt(self)
+        connector = DataPathConnector(address, self._upstream.port, attempt, _NEVER_SECONDS, None, self._reactor)
+        self._try(attempt, connector)
+
+    def _try(self, attempt: _Attempt, connector: Any) -> None:
+        self._attempts[attempt] = connector
+        connector.connect()
+
+    def attempt_connected(self, attempt: _Attempt, connection: UpstreamConnection) -> None:
+        del self._attempts[attempt]
+        self._stop()
+        self._result.callback(connection)
+
+    def attempt_failed(self, attempt: _Attempt, reason: Failure) -> None:
+        if self._attempts.pop(attempt, None) is None:
+            return
+        self._failure = _words(reason)
+        if self._addresses:
+            self._next.cancel()
+            self._try_next()
+        elif not self._attempts:
+            self._lost()
+
+    def _lost(self) -> None:
+        if not self._result.called:
+            self._stop()
+            self._result.errback(ConnectError(str(self._upstream), self._failure))
+
+    def _timed_out(self) -> None:
+        self._stop()
+        self._result.errback(ConnectTimeoutError(str(self._upstream)))
+
+    def _cancelled(self, _: Deferred[UpstreamConnection]) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        for call in (self._timer, self._next):
+            if call is not None and call.active():
+                call.cancel()
+        self._addresses = []
+        attempts, self._attempts = self._attempts, {}
+        for connector in attempts.values():
+            connector.stopConnecting()
+
+
+class _Attempt(ClientFactory):
+    """One address of one dial."""
+
+    noisy = False
+
+    def __init__(self, dial: _Dial) -> None:
+        self._dial = dial
+
+    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:
+        """The address answered."""
+        return self._dial.build(self._connected)
+
+    def _connected(self, connection: UpstreamConnection) -> None:
+        self._dial.attempt_connected(self, connection)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """The address did not answer."""
+        self._dial.attempt_failed(self, reason)
+
+
+def interleave(addresses: Sequence[str]) -> list[str]:
+    """Alternate between the families, beginning with that of the first address (RFC 8305 §4)."""
+    first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
+    other = [a for a in addresses if (":" in a) != (":" in addresses[0])]
+    return [a for a in chain.from_iterable(zip_longest(first, other)) if a is not None]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _words(reason: Failure) -> str:
+    error = reason.value
+    if isinstance(error, TwistedConnectError) and error.osError:
+        return f"{error.args[0] if error.args else ''}".strip() or type(error).__doc__ or ""
+    return reason.getErrorMessage()

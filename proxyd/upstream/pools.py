@@ -1,0 +1,85 @@
+"""The connections to each upstream, the idle ones above all. The policy is `core.pool`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+
+from proxyd.core.head import ResponseReader
+from proxyd.core.pool import IdleConnections
+from proxyd.model.settings import Limits, PoolSettings
+from proxyd.model.upstream import Upstream
+from proxyd.net.deadlines import Deadlines
+from proxyd.upstream.connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from proxyd.upstream.dialing import Dialer
+
+# How long a connection beyond `pool.idle_per_upstream` is kept.
+_SURPLUS_SECONDS = 1.0
+
+
+class Pools:
+    """One pool for each place that upstreams are at; it lasts as long as a route or a connection uses it."""
+
+    def __init__(self, dialer: Dialer, deadlines: Deadlines, settings: PoolSettings, limits: Limits) -> None:
+        self.dialer = dialer
+        self.deadlines = deadlines
+        self.settings = settings
+        self.limits = limits
+        self.reader = ResponseReader()
+        self._pools: WeakValueDictionary[tuple[object, ...], UpstreamPool] = WeakValueDictionary()
+
+    def of(self, upstream: Upstream) -> UpstreamPool:
+        """The pool of connections to where `upstream` is; its path does not matter."""
+        place = (upstream.secure, upstream.host, upstream.port, upstream.socket)
+        pool = self._pools.get(place)
+        if pool is None:
+            pool = self._pools[place] = UpstreamPool(self, upstream)
+        return pool
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for pool in list(self._pools.values()):
+            pool.close()
+
+
+class UpstreamPool:
+    """The connections to `upstream`."""
+
+    def __init__(self, pools: Pools, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.deadlines = pools.deadlines
+        self.limits = pools.limits
+        self.reader = pools.reader
+        self._dialer = pools.dialer
+        self._idle_seconds = pools.settings.idle_seconds
+        self._idle: IdleConnections[UpstreamConnection] = IdleConnections(pools.settings.idle_per_upstream)
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, None if there is none."""
+        return self._idle.take()
+
+    def connect(self, seconds: float) -> Deferred[UpstreamConnection]:
+        """Make a connection within `seconds`.
+
+        Fails with `ConnectError` or `ConnectTimeoutError`; can be cancelled.
+        """
+        return self._dialer.dial(self.upstream, seconds, partial(UpstreamConnection, self))
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose exchange is over."""
+        is_surplus = self._idle.put(connection)
+        self.deadlines.set(connection, _SURPLUS_SECONDS if is_surplus else self._idle_seconds)
+
+    def ended(self, connection: UpstreamConnection) -> None:
+        """A connection is no more, or serves another protocol."""
+        self._idle.discard(connection)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for connection in self._idle.clear():
+            connection.close()

@@ -1,0 +1,1 @@
+"""What carries WebSockets once both handshakes are done."""

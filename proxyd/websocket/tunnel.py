@@ -1,0 +1,114 @@
+"""Bytes both ways after an upgrade, uninterpreted.
+
+Keeps extensions, subprotocols and close codes by construction. Each transport is the other's producer, so neither
+side is read faster than the other one takes it. There is no idle limit: a notebook may be silent for days.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.tcp import LARGE_READ
+
+# A side that has been told to close has this long to take what is still on its way to it.
+_CLOSING_SECONDS = 10.0
+# There is no idle limit, so it is up to TCP to find out that a peer is dead: RFC 5482, in milliseconds.
+_TCP_USER_TIMEOUT = 120_000
+_KEEPALIVE_IDLE_SECONDS = 60
+_KEEPALIVE_INTERVAL_SECONDS = 20
+
+
+class Tunnel:
+    """Joins two transports until either ends; `ended` is called once then, `passed` for each piece of data."""
+
+    def __init__(self, deadlines: Deadlines, passed: Callable[[], None], ended: Callable[[Tunnel], None]) -> None:
+        self.deadlines = deadlines
+        self.passed = passed
+        self.to_client = 0
+        self.to_upstream = 0
+        self._ended = ended
+        self._open = True
+
+    def join(self, client: Any, upstream: Any, early: bytes) -> None:
+        """Take both transports over; `early` came from the client before the upstream had agreed."""
+        client_end, upstream_end = _End(self, client), _End(self, upstream)
+        client_end.peer, upstream_end.peer = upstream_end, client_end
+        for end in (client_end, upstream_end):
+            transport = end.transport
+            transport.protocol = end
+            transport.watches_peer = False  # what came before the end has to be delivered first
+            transport.read_size = LARGE_READ
+            _keep_alive(transport)
+        client_end.counts_up = True
+        client.registerProducer(upstream, True)
+        upstream.registerProducer(client, True)
+        if early:
+            client_end.dataReceived(early)
+        client.resumeProducing()
+        upstream.resumeProducing()
+
+    def end(self) -> None:
+        """Tell the owner, once."""
+        if self._open:
+            self._open = False
+            self._ended(self)
+
+
+class _End(Protocol):
+    """One side: what comes here goes to its peer."""
+
+    deadline: float | None = None
+    looked_at: int | None = None
+    counts_up = False
+    transport: Any
+    peer: _End
+
+    def __init__(self, tunnel: Tunnel, transport: Any) -> None:
+        self._tunnel = tunnel
+        self.transport = transport
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        tunnel = self._tunnel
+        if self.counts_up:
+            tunnel.to_upstream += len(data)
+        else:
+            tunnel.to_client += len(data)
+        self.peer.transport.write(data)
+        tunnel.passed()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Either side ends: so does the other, after what is on its way to it; after a reset, at once."""
+        tunnel = self._tunnel
+        tunnel.deadlines.forget(self)
+        other = self.peer.transport
+        other.unregisterProducer()
+        if reason.check(ConnectionDone):
+            other.loseConnection()
+            if other.connected:
+                tunnel.deadlines.set(self.peer, _CLOSING_SECONDS)
+        else:
+            other.abortConnection()
+        tunnel.end()
+
+    def deadline_passed(self) -> None:
+        """This side does not take the rest."""
+        self.transport.abortConnection()
+
+
+def _keep_alive(transport: Any) -> None:
+    """Let the kernel notice a peer that is gone without a word."""
+    handle = transport.getHandle()
+    if handle.family == socket.AF_UNIX:
+        return
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_SECONDS)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_SECONDS)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT)

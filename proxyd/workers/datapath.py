@@ -1,0 +1,148 @@
+"""Composition root of the data path: from the configuration to listeners that serve routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.web.resource import IResource
+
+from proxyd.core.table import Entry, RouteTable
+from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
+from proxyd.http.errorpages import ErrorPages
+from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.resources import ForwardResource
+from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.tree import RouteTree
+from proxyd.interfaces import IListener
+from proxyd.kinds import Kinds
+from proxyd.model.routes import DEFAULT_OPTIONS, over
+from proxyd.model.settings import Config, ListenerConfig
+from proxyd.model.upstream import Upstream
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.reactor import DataPathReactor
+from proxyd.net.resolver import Resolver
+from proxyd.upstream.dialing import Dialer
+from proxyd.upstream.pools import Pools
+
+if TYPE_CHECKING:
+    from proxyd.http.site import Meters
+
+# How often a drain looks whether everything is over.
+_DRAIN_LOOK_SECONDS = 0.05
+
+
+class DataPath:
+    """Everything between the clients and the upstreams of one process.
+
+    `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        kinds: Kinds,
+        table: RouteTable,
+        main_reactor: Any,
+        *,
+        access_writer: Writer | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        self._config = config
+        self._kinds = kinds
+        self._main = main_reactor
+        self._drained_by = 0.0
+        self.table = table
+        self.reactor = DataPathReactor(main_reactor)
+        self.deadlines = Deadlines(self.reactor)
+        self.pools = Pools(Dialer(self.reactor, Resolver(main_reactor)), self.deadlines, config.pool, config.limits)
+        self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
+        access_log = None
+        if access_writer is not None and config.log.access != "off":
+            kind = JsonLog if config.log.access == "json" else CombinedLog
+            access_log = kind(access_writer, self.deadlines.seconds)
+        self._access_log = access_log
+        self._meters = meters
+        self.tree = RouteTree(
+            table,
+            self._build_resource,
+            live=config.health.live,
+            ready=config.health.ready,
+            lenient=config.limits.target == "lenient",
+        )
+        self.sites: list[Site] = []
+        self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
+
+    def make_site(self, root: IResource | None = None, *, logs_access: bool = True) -> Site:
+        """A site with the limits, deadlines and error pages of the configuration; without a `root`, for the routes."""
+        config = self._config
+        site = Site(
+            self.tree if root is None else root,
+            clock=self.reactor,
+            deadlines=self.deadlines,
+            timeouts=config.timeouts,
+            limits=config.limits,
+            long_line_status=431 if config.errors.statuses == "chp" else 414,
+            trusted=TrustedProxies(config.trusted_proxies),
+            error_pages=self._error_pages(),
+            access_log=self._access_log if logs_access else None,
+            meters=self._meters if logs_access else None,
+        )
+        self.sites.append(site)
+        return site
+
+    def _error_pages(self) -> ErrorPages:
+        errors = self._config.errors
+        pages = ErrorPages(directory=errors.directory, statuses=errors.statuses)
+        if errors.target:
+            upstream = Upstream.parse(errors.target)
+            pages.target = ErrorTarget(upstream, self.pools.of(upstream), self._config.timeouts, pages)
+        return pages
+
+    def _make_listener(self, section: ListenerConfig) -> IListener:
+        listener: IListener = self._kinds.of_config(section).build(section, self.make_site, self.reactor)
+        return listener
+
+    def _build_resource(self, entry: Entry) -> ForwardResource:
+        route = entry.route
+        options = over(route.options, self._defaults)
+        return ForwardResource(route, options, self.pools.of(route.upstream), self._config.timeouts)
+
+    def open(self) -> None:
+        """Open the listeners, all or none.
+
+        Raises `ListenError`.
+        """
+        for listener in self.listeners:
+            listener.open()
+
+    def stop_listening(self) -> Deferred[None]:
+        """Take no new clients; those that are there may go on."""
+        closing = DeferredList([listener.close() for listener in self.listeners])
+        return closing.addCallback(lambda _: None)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Finish what is being served; fires when all is over, or after `seconds`."""
+        done: Deferred[None] = Deferred()
+        self._drained_by = self.deadlines.seconds() + seconds
+        for site in self.sites:
+            site.drain()
+
+        def look() -> None:
+            if any(site.channels for site in self.sites) and self.deadlines.seconds() < self._drained_by:
+                self._main.callLater(_DRAIN_LOOK_SECONDS, look)
+            else:
+                done.callback(None)
+
+        look()
+        return done
+
+    def hurry(self) -> None:
+        """End a drain that is going on."""
+        self._drained_by = 0.0
+
+    def close(self) -> None:
+        """Cut what is left."""
+        self.pools.close()
+        self.reactor.close()
+        self.deadlines.close()
