@@ -6,7 +6,6 @@ A `ForwardPlan` is made once per route, when its first request comes; it holds a
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, without_names
 from proxyd.core.target import strip_segments
@@ -17,6 +16,10 @@ from proxyd.model.upstream import Upstream
 _ANTICIPATE_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 _REDIRECTS = frozenset({201, 301, 302, 307, 308})
 _PORT_OF_HOST = re.compile(rb":([0-9]+)\Z")
+# Scheme, user information, and host with port of an absolute http URL.
+_ABSOLUTE = re.compile(
+    rb"(https?)://([^/?#@\\]*@)?(([^/?#@\\:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?)(?=[/?#]|\Z)", re.IGNORECASE
+)
 
 _FOR, _HOST, _PORT, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"
 _NAMES = {
@@ -111,6 +114,7 @@ class ForwardPlan:
             self._host = upstream.authority
         changes = _FieldChanges(options.response_headers)
         self._response_changes = changes if changes.names else None
+        self._adds_date = b"date" not in changes.names
         rewrite = options.rewrite_location
         self._rewrite_host = bool(rewrite and rewrite.host)
         self._rewrite_scheme = (rewrite.scheme or "").encode() if rewrite else b""
@@ -168,7 +172,7 @@ class ForwardPlan:
                 lines.append(b"Content-Length: %d" % length)
         elif length == CHUNKED:
             lines.append(b"Transfer-Encoding: chunked")
-        if not head.has_date:
+        if not head.has_date and self._adds_date:
             lines.append(b"Date: " + date)
         if not keep_alive:
             lines.append(b"Connection: close")
@@ -203,26 +207,26 @@ class _FieldChanges:
     def __init__(self, changes: HeaderChanges | None) -> None:
         settings = (changes.set if changes else None) or {}
         removals = (changes.remove if changes else None) or ()
-        pairs = {name.encode(): value.encode("latin-1") for name, value in settings.items()}
-        self.values = {name.lower(): value for name, value in pairs.items()}
-        self.names = frozenset(self.values) | {name.lower().encode() for name in removals}
-        self._lines = [b"%b: %b" % pair for pair in pairs.items() if pair[0].lower() != b"host"]
+        # Of two names that differ in their case only, the last one counts.
+        pairs = {name.lower().encode(): (name.encode(), value.encode("latin-1")) for name, value in settings.items()}
+        self.values = {name: value for name, (_, value) in pairs.items()}
+        self.names = frozenset(pairs) | {name.lower().encode() for name in removals}
+        self._lines = [b"%b: %b" % pair for name, pair in pairs.items() if name != b"host"]
 
     def apply(self, fields: list[bytes]) -> list[bytes]:
         return without_names(fields, self.names) + self._lines
 
 
 def rewrite_location(location: bytes, upstream: Upstream, host: bytes, scheme: bytes) -> bytes:
-    """Rewrite an absolute Location that leads to `upstream`: authority := `host`, scheme := `scheme`.
+    """Rewrite an absolute Location that leads to `upstream`: host and port := `host`, scheme := `scheme`.
 
     Empty replacements leave their part. Everything else comes back untouched.
     """
-    try:
-        parts = urlsplit(location)
-        port = parts.port or {b"http": 80, b"https": 443}.get(parts.scheme)
-    except ValueError:
+    match = _ABSOLUTE.match(location)
+    if match is None:
         return location
-    if not parts.netloc or (parts.hostname, port) != (upstream.host.encode(), upstream.port):
+    own_scheme, user, authority, own_host, port = match.groups(b"")
+    own_port = int(port) if port else 443 if own_scheme.lower() == b"https" else 80
+    if (own_host.strip(b"[]").lower(), own_port) != (upstream.host.encode(), upstream.port):
         return location
-    rest = location.partition(b"//")[2][len(parts.netloc) :]
-    return (scheme or parts.scheme) + b"://" + (host or parts.netloc) + rest
+    return (scheme or own_scheme) + b"://" + user + (host or authority) + location[match.end() :]

@@ -16,6 +16,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 # 16 digits and no more: what does not fit 64 bits is read differently by different recipients.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _MAX_CHUNK = 2**63 - 1
+# Of a whole body (RFC 9112 §7.1.1, CVE-2024-22019): nobody needs them, and we drop them.
+_MAX_EXTENSIONS = 1024
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -54,6 +56,7 @@ class ChunkedDecoder:
         self._state = _State.SIZE
         self._buffer = b""
         self._left = 0
+        self._extensions = 0
         self._max_line = max_line
         self._trailers_left = max_trailers
 
@@ -125,6 +128,9 @@ class ChunkedDecoder:
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise FramingError("a chunk size is not a hexadecimal number")
+        self._extensions += len(line) - match.end(1)
+        if self._extensions > _MAX_EXTENSIONS:
+            raise FramingError("the chunk extensions of a body are too long")
         self._left = int(match[1], 16)
         if self._left > _MAX_CHUNK:
             raise FramingError("a chunk size does not fit 63 bits")

@@ -177,7 +177,7 @@ class ResponseHead:
     """The head of a response. `fields` are the lines that go on to the client, in order and as they came.
 
     `body` is what the fields say of the length, before the method and the status have their say: a number,
-    `CHUNKED` or `UNTIL_CLOSE`.
+    `CHUNKED` or `UNTIL_CLOSE`. `upgrade` is the lower-case value of Upgrade if Connection names it.
     """
 
     status: int
@@ -366,6 +366,7 @@ class ResponseReader:
         kind_of = kinds.get
         connection = None
         coding = None
+        upgrade = b""
         for line in islice(lines, 1, None):
             name, colon, value = line.partition(b":")
             kind = kind_of(name)
@@ -394,7 +395,7 @@ class ResponseReader:
                 value = value.strip(_BLANKS).lower()
                 connection = value if connection is None else connection + b"," + value
             elif kind == UPGRADE:
-                head.upgrade = value.strip(_BLANKS).lower()
+                upgrade = upgrade + b"," + value if upgrade else value
 
         if coding is not None:
             if head.body != UNTIL_CLOSE:
@@ -407,11 +408,9 @@ class ResponseReader:
             if keep_alive is None:
                 options = connection_options(connection)
                 keep_alive = b"close" not in options and (head.version == 1 or b"keep-alive" in options)
-                if b"upgrade" not in options:
-                    head.upgrade = b""
+                if b"upgrade" in options:
+                    head.upgrade = upgrade.strip(_BLANKS).lower()
                 head.fields = without_names(fields, options)
-            else:
-                head.upgrade = b""
             head.keep_alive = keep_alive
         return head
 

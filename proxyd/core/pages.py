@@ -10,7 +10,10 @@ import attrs
 from proxyd.errors import RequestError, UpstreamError
 
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus}
-REASONS[413] = b"Content Too Large"  # RFC 9110 §15.5.14; the library still has the name of RFC 7231
+# RFC 9110 §15.5; up to Python 3.12 the library has older names.
+REASONS[413] = b"Content Too Large"
+REASONS[414] = b"URI Too Long"
+REASONS[416] = b"Range Not Satisfiable"
 REASONS[422] = b"Unprocessable Content"
 
 # What the reader can do about it. Nothing here repeats what the client sent.

@@ -15,7 +15,6 @@ from proxyd.errors import RequestError
 
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://([^/?#]*)")
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_SUSPECT_IN_TARGET = b'"<>#'
 _DOTS = {b".": 1, b"%2e": 1, b"..": 2, b".%2e": 2, b"%2e.": 2, b"%2e%2e": 2}
 
 
@@ -89,7 +88,9 @@ def key_of(path: str) -> tuple[str, ...]:
 def strip_segments(path: bytes, count: int) -> bytes:
     """Raw `path` without its first `count` decoded segments; never empty.
 
-    An escaped slash separates segments, as it does in a key; leading slashes belong to none.
+    An escaped slash separates segments, as it does in a key; leading slashes belong to none. A dot segment that
+    stood behind an escaped slash, and now stands by itself, is resolved: the upstream would do it, and so get out
+    of a path that is put in front.
     """
     position = 0
     size = len(path)
@@ -100,7 +101,8 @@ def strip_segments(path: bytes, count: int) -> bytes:
             position += _slash_at(path, position)
         while position < size and not _slash_at(path, position):
             position += 1
-    return b"/" + path[position + _slash_at(path, position) :]
+    rest = b"/" + path[position + _slash_at(path, position) :]
+    return resolve_dots(rest) if b"/." in rest or b"/%2" in rest else rest
 
 
 def _slash_at(path: bytes, position: int) -> int:

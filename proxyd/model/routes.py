@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -12,6 +13,8 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, option
 
 _Options = TypeVar("_Options", bound=attrs.AttrsInstance)
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")  # RFC 3986 §3.1
 
 
 def over(own: _Options, defaults: _Options) -> _Options:
@@ -35,6 +38,14 @@ class RewriteLocation:
 
     host: bool | None = option(None, help="Replace host and port by those that the client used.")
     scheme: str | None = option(None, help='Replace the scheme, as in `https`; "" leaves it.')
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what is no scheme.
+
+        Raises `OptionError`.
+        """
+        if self.scheme and not _SCHEME.fullmatch(self.scheme):
+            raise OptionError("a scheme is letters and digits, without the colon behind it", "scheme")
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +119,7 @@ class Route:
     """Host and prefix -> upstream.
 
     `key` is the route's name in the API. `host` is lower-case and "" for any host; `segments` is the decoded
-    prefix. `members` is the JSON object of the route as the API answers it, less what is computed.
+    prefix. `members` is the JSON object that the API answers, less what is computed; empty: nothing but the target.
     """
 
     key: str
@@ -116,7 +127,7 @@ class Route:
     segments: tuple[str, ...]
     host: str = ""
     options: RouteOptions = INHERITED
-    members: str = "{}"
+    members: str = ""
 
 
 def place_of(key: str) -> tuple[str, tuple[str, ...]]:

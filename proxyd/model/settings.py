@@ -52,7 +52,7 @@ class Limits:
 
     request_line: ByteCount = option(ByteCount(8 * 1024), help="The first line of a request: else 414.")
     header_line: ByteCount = option(ByteCount(16 * 1024), help="One field of a head: else 431.")
-    headers: ByteCount = option(ByteCount(64 * 1024), help="A whole head: else 431.")
+    headers: ByteCount = option(ByteCount(64 * 1024), help="All fields of a head together: else 431.")
     header_count: int = option(200, help="Fields in a head: else 431.")
     body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
     chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")

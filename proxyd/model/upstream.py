@@ -12,12 +12,14 @@ from proxyd.errors import OptionError
 
 _SCHEMES = {"http": False, "https": True, "http+unix": False, "unix+http": False}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_PORT = 65535
 # RFC 1035 §2.3.4; an underscore is no letter of a host name, but container names have it.
 _HOST_NAME = re.compile(r"(?=.{1,254}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 # sizeof(sockaddr_un.sun_path) on Linux, less the final NUL.
 _MAX_SOCKET_PATH = 107
-_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
+# A name, or an address in brackets, with an optional port. A zone stands behind `%25` (RFC 6874), or behind a lone
+# `%` as people write it. `urlsplit` would ignore what stands before and behind the brackets.
+_AUTHORITY = re.compile(r"(?:\[([^%\[\]]*)(?:%(?:25)?([A-Za-z0-9._~-]+))?\]|([^:\[\]]*))(?::[0-9]*)?")
 
 
 @attrs.frozen
@@ -40,7 +42,7 @@ class Upstream:
         Raises `OptionError` when nobody could ever be reached there.
         """
         if _UNSAFE.search(url):
-            raise OptionError("a URL has no spaces, control characters or backslashes")
+            raise OptionError("a URL has no spaces, control characters, backslashes or lone surrogates")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -56,13 +58,13 @@ class Upstream:
         authority = parts.netloc.rpartition("@")[2]
         if "unix" in parts.scheme:
             return cls(url, secure, "localhost", 0, _socket_path(authority), path, query)
-        host = _host(parts.hostname or "")
+        host = _host(authority)
         return cls(url, secure, host, port or _DEFAULT_PORTS[parts.scheme], "", path, query)
 
     @property
     def authority(self) -> bytes:
-        """Host and port as a Host field has them; the port is left out when it is the scheme's default."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Host and port as a Host field has them: no zone, and no port when it is the scheme's default."""
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         if self.socket or self.port == _DEFAULT_PORTS["https" if self.secure else "http"]:
             return host.encode("ascii")
         return f"{host}:{self.port}".encode("ascii")
@@ -72,7 +74,10 @@ class Upstream:
 
 
 def _socket_path(authority: str) -> str:
-    path = unquote(authority)
+    try:
+        path = unquote(authority, errors="strict")
+    except UnicodeDecodeError:
+        raise OptionError("the path of a socket has to be UTF-8") from None
     if not path:
         raise OptionError("the path of the socket is missing: http+unix://%2Fpath%2Fto%2Fsocket")
     if "\0" in path or len(path.encode()) > _MAX_SOCKET_PATH:
@@ -80,20 +85,24 @@ def _socket_path(authority: str) -> str:
     return path
 
 
-def _host(host: str) -> str:
-    if not host:
-        raise OptionError("the host is missing")
-    if ":" in host:
-        address, _, zone = host.partition("%")
+def _host(authority: str) -> str:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise OptionError(f"{authority!r} is not a host with an optional port")
+    address, zone, name = match.groups()
+    if address is not None:
         try:
             ipaddress.IPv6Address(address)
         except ValueError:
-            raise OptionError(f"{host!r} is not an IPv6 address") from None
+            raise OptionError(f"{address!r} is not an IPv6 address") from None
+        address = address.lower()
         return f"{address}%{zone}" if zone else address
+    if not name:
+        raise OptionError("the host is missing")
     try:
-        host = host.encode("idna").decode("ascii").lower()
+        host = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
-        raise OptionError(f"{host!r} is not a host name") from None
+        raise OptionError(f"{name!r} is not a host name") from None
     if not _HOST_NAME.fullmatch(host):
-        raise OptionError(f"{host!r} is not a host name")
+        raise OptionError(f"{name!r} is not a host name")
     return host

@@ -1,0 +1,1 @@
+"""Tests of the nouns, the options and the errors."""
