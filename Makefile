@@ -4,7 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint format bench clean
+# All packages and modules of tests except the slow ones; `make test TESTS=tests.api` runs a part.
+TESTS := $(filter-out tests.slow,$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))))
+TESTS += $(subst /,.,$(patsubst %.py,%,$(sort $(wildcard tests/test_*.py))))
+
+.PHONY: run test test-slow lint format docs bench clean
 
 run: $(VENV)/installed
 	$(BIN)/proxyd serve --config etc/proxyd.yaml
@@ -12,7 +16,7 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/coverage run --branch --source=proxyd/core -m twisted.trial --reporter=text tests.core
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
-	$(BIN)/python -m twisted.trial --rterrors tests
+	$(BIN)/python -m twisted.trial --rterrors $(TESTS)
 
 test-slow: $(VENV)/installed-slow
 	$(BIN)/python -m twisted.trial --rterrors tests.slow
@@ -27,11 +31,14 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed-test
+docs: $(VENV)/installed
+	$(BIN)/proxyd docs
+
+bench: $(VENV)/installed
 	$(BIN)/python bench/small_get.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* _trial_temp*
+	rm -rf $(VENV) build dist *.egg-info .coverage* _trial_temp* .ci/output
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

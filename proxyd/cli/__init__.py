@@ -18,22 +18,31 @@ def proxyd() -> None:
     """One proxy for data-science platforms: routes that change while it runs, over a REST API."""
 
 
-@proxyd.command()
+@proxyd.command("serve")
 @click.option("-c", "--config", default="", metavar="FILE", help="The configuration; default: the first one found.")
-def serve(config: str) -> None:
+def serve_command(config: str) -> None:
     """Run the proxy until SIGTERM or SIGINT; the same as `twistd -n proxyd --config FILE`."""
     from proxyd.cli.serve import run  # noqa: PLC0415  # loads Twisted, which the other commands do not need
 
     run(config)
 
 
-@proxyd.command()
+@proxyd.command("check")
 @click.argument("file", required=False, default="")
-def check(file: str) -> None:
+def check_command(file: str) -> None:
     """Read a configuration and report every problem in it; exit 78 if there is one."""
     from proxyd.cli.check import run  # noqa: PLC0415
 
     run(file)
+
+
+@proxyd.command("docs", hidden=True)
+@click.argument("directory", default=".")
+def docs_command(directory: str) -> None:
+    """Write what is made from the declarations of the options: etc/proxyd.schema.json and docs/config.md."""
+    from proxyd.cli.docs import run  # noqa: PLC0415
+
+    run(Path(directory))
 
 
 @proxyd.command(
@@ -51,18 +60,11 @@ def chp_command(words: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Run the command that the arguments, or the name of the program, ask for."""
-    if Path(sys.argv[0]).name in _CHP_NAMES:
-        chp()
-    elif sys.argv[1:2] == ["chp"]:
+    words = sys.argv[1:]
+    is_chp = Path(sys.argv[0]).name in _CHP_NAMES
+    if is_chp or words[:1] == ["chp"]:
         from proxyd.cli.chp import run  # noqa: PLC0415
 
-        run(sys.argv[2:])
+        run(words if is_chp else words[1:])
     else:
         proxyd()
-
-
-def chp() -> None:
-    """Run as configurable-http-proxy: the entry point `proxyd-chp`."""
-    from proxyd.cli.chp import run  # noqa: PLC0415
-
-    run(sys.argv[1:])

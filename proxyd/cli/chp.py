@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
@@ -13,7 +14,11 @@ from proxyd import __version__
 from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 
 
-@click.command("configurable-http-proxy", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "configurable-http-proxy",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The token of the REST API comes from $CONFIGPROXY_AUTH_TOKEN.",
+)
 @click.version_option(__version__, "-V", "--version", message="%(version)s")
 @click.option("--ip", metavar="ADDR", help="Public address; default: all interfaces.")
 @click.option("--port", type=int, metavar="N", help="Public port.  [8000]")
@@ -35,24 +40,30 @@ from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 @click.option("--keep-alive-timeout", type=int, metavar="MS", help="Close an idle client's connection.  [5000]")
 @click.option("--pid-file", metavar="FILE", help="Write the process id there.")
 @click.option("--log-level", default="info", metavar="LEVEL", help="debug, info, warn or error.  [info]")
-def command(**given: Any) -> None:
+def command(**given: Any) -> ChpOptions:
     """Route HTTP and WebSockets by a table that a REST API changes."""
-    try:
-        setup = set_up(ChpOptions(**given), os.environ)
-    except ChpUsageError as error:
-        fail(str(error))
-    serve(setup)
+    return ChpOptions(**given)
 
 
 def run(words: list[str]) -> NoReturn:
-    """Run with the given arguments; raises `SystemExit`. Every misuse is status 1 and one line."""
+    """Run with the given arguments; raises `SystemExit`."""
+    serve(read(words, os.environ))
+
+
+def read(words: list[str], environ: Mapping[str, str]) -> ChpSetup:
+    """What the arguments and the environment come down to.
+
+    Raises `SystemExit`: every misuse is status 1 and one line; after `--help` and `--version` it is status 0.
+    """
     try:
-        command.main(words, standalone_mode=False)
+        options = command.main(words, prog_name="proxyd chp", standalone_mode=False)
+        if not isinstance(options, ChpOptions):  # the status of --help and --version
+            sys.exit(options)
+        return set_up(options, environ)
     except click.ClickException as error:
         fail(error.format_message())
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
-    sys.exit(0)
+    except ChpUsageError as error:
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Literal
 
@@ -25,6 +24,7 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import ByteCount, FilePath, Port, Seconds, Secret, UpstreamUrl, UrlPath
 
 _DEFAULT_PORT = 8000
+_MAX_PORT = 65535
 _KEEP_ALIVE_MILLISECONDS = 5000
 # Node gives heads this long, and 16 KiB for them, request line included.
 _HEADER_SECONDS = 60
@@ -91,12 +91,15 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
     if level is None:
         raise ChpUsageError(f"--log-level has to be one of {', '.join(_LEVELS)}, not {options.log_level!r}")
     token = environ.get("CONFIGPROXY_AUTH_TOKEN", "")
-    port = options.port or _DEFAULT_PORT
+    port = _port("--port", options.port) or _DEFAULT_PORT
+    api_port = _port("--api-port", options.api_port) or port + 1
+    if api_port > _MAX_PORT:
+        raise ChpUsageError(f"--api-port has to be given, because there is no port after {port}")
     config = Config(
         listeners=(HttpConfig(address=_address(options.ip), port=Port(port)),),
         api=ApiSettings(
             address="localhost" if options.api_ip is None else _address(options.api_ip),
-            port=Port(options.api_port or port + 1),
+            port=Port(api_port),
             token=Secret(token),
             open=not token,
             route_options="verbatim",
@@ -122,11 +125,23 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
         pid_file=FilePath(options.pid_file or ""),
         drain_seconds=0,
     )
-    return ChpSetup(config, _routes(options), _notes(options), _warnings(options, token))
+    return ChpSetup(config, _routes(options), _notes(options), _warnings(options))
 
 
 def _address(ip: str | None) -> str:
     return "" if ip in (None, "*") else str(ip)
+
+
+def _port(name: str, port: int | None) -> int:
+    if port is not None and not 0 <= port <= _MAX_PORT:
+        raise ChpUsageError(f"{name}: {port} is not a port")
+    return port or 0
+
+
+def _seconds(name: str, milliseconds: int | None) -> Seconds:
+    if milliseconds is not None and milliseconds < 0:
+        raise ChpUsageError(f"{name}: a negative time makes no sense")
+    return Seconds((milliseconds or 0) / 1000)
 
 
 def _url(name: str, url: str | None) -> str:
@@ -150,26 +165,30 @@ def _route_options(options: ChpOptions) -> RouteOptions:
         changes = HeaderChanges(set=headers)
     except OptionError as error:
         raise ChpUsageError(f"--custom-header: {error}") from None
+    try:
+        rewrite = RewriteLocation(host=options.auto_rewrite, scheme=(options.protocol_rewrite or "").removesuffix(":"))
+    except OptionError as error:
+        raise ChpUsageError(f"--protocol-rewrite: {error}") from None
     return RouteOptions(
         strip_prefix=not options.include_prefix,
         prepend_path=options.prepend_path,
         change_origin=options.change_origin,
         x_forwarded="append" if options.x_forward else "off",
-        rewrite_location=RewriteLocation(host=options.auto_rewrite, scheme=options.protocol_rewrite or ""),
+        rewrite_location=rewrite,
         request_headers=changes,
     )
 
 
 def _timeouts(options: ChpOptions) -> Timeouts:
     keep_alive = _KEEP_ALIVE_MILLISECONDS if options.keep_alive_timeout is None else options.keep_alive_timeout
-    silence = Seconds((options.proxy_timeout or 0) / 1000)
+    silence = _seconds("--proxy-timeout", options.proxy_timeout)
     return Timeouts(
         header=Seconds(_HEADER_SECONDS),
-        keep_alive=Seconds(keep_alive / 1000),
+        keep_alive=_seconds("--keep-alive-timeout", keep_alive),
         connect=Seconds(silence or _CONNECT_SECONDS),
         response=silence,
         idle=silence,
-        client_idle=Seconds((options.timeout or 0) / 1000),
+        client_idle=_seconds("--timeout", options.timeout),
     )
 
 
@@ -177,7 +196,7 @@ def _routes(options: ChpOptions) -> tuple[Route, ...]:
     if not options.default_target:
         return ()
     upstream = Upstream.parse(_url("--default-target", options.default_target))
-    return (Route("/", upstream, (), members=json.dumps({"target": options.default_target})),)
+    return (Route("/", upstream, ()),)
 
 
 def _notes(options: ChpOptions) -> tuple[str, ...]:
@@ -191,10 +210,7 @@ def _notes(options: ChpOptions) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _warnings(options: ChpOptions, token: str) -> tuple[str, ...]:
-    warnings = []
+def _warnings(options: ChpOptions) -> tuple[str, ...]:
     if options.ip == "*":
-        warnings.append("--ip '*' means all interfaces; write --ip 0.0.0.0 or --ip '' for that")
-    if not token:
-        warnings.append("REST API is not authenticated. Set CONFIGPROXY_AUTH_TOKEN to protect it.")
-    return tuple(warnings)
+        return ("--ip '*' means all interfaces; write --ip 0.0.0.0 or --ip '' for that",)
+    return ()

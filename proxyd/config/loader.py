@@ -13,13 +13,22 @@ import yaml
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
 from proxyd.errors import ConfigError, Problem
 from proxyd.kinds import Kinds
+from proxyd.model.routes import place_of
 from proxyd.model.settings import Config
 
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}|)")
 _MAX_DEPTH = 64
+_STANDARD_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = (f"{_STANDARD_TAG}str", f"{_STANDARD_TAG}merge")  # a value `<<` merges nothing
+
+DEFAULT_LISTENERS = ({"kind": "http"},)
+"""The listeners of a file that names none."""
 
 
-def find(environ: Mapping[str, str]) -> Path | None:
+_SYSTEM_FILE = Path("/etc/proxyd/proxyd.yaml")
+
+
+def find(environ: Mapping[str, str], system: Path = _SYSTEM_FILE) -> Path | None:
     """The configuration file that is used when none is named; None if there is none at all."""
     if environ.get("PROXYD_CONFIG"):
         return Path(environ["PROXYD_CONFIG"])
@@ -28,7 +37,7 @@ def find(environ: Mapping[str, str]) -> Path | None:
         Path("etc/proxyd.yaml"),
         Path("proxyd.yaml"),
         home / "proxyd/proxyd.yaml",
-        Path("/etc/proxyd/proxyd.yaml"),
+        system,
     )
     return next((place for place in places if place.is_file()), None)
 
@@ -55,19 +64,19 @@ def parse(text: str, kinds: Kinds, environ: Mapping[str, str] | None = None, *, 
     return document.structure(kinds, Path())
 
 
-class _Loader(yaml.SafeLoader):
+class Yaml12Loader(yaml.SafeLoader):
     """YAML 1.2's idea of scalars: `on`, `yes`, `1:30` and `0660` are text."""
 
 
-_Loader.yaml_implicit_resolvers = {}
+Yaml12Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:bool", r"true|false", "tf"),
-    ("tag:yaml.org,2002:int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
+    ("tag:yaml.org,2002:int", r"-?(?:0|[1-9][0-9]{0,17})", "-0123456789"),
     ("tag:yaml.org,2002:float", r"-?(?:0|[1-9][0-9]*)\.[0-9]+", "-0123456789"),
     ("tag:yaml.org,2002:null", r"~|null|", ["~", "n", ""]),
     ("tag:yaml.org,2002:merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    Yaml12Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
 class _Document:
@@ -84,41 +93,53 @@ class _Document:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError([Problem(f"cannot be read: {error.strerror}", file=str(path))]) from None
+            self._problems.append(Problem(f"cannot be read: {error.strerror}", file=str(path)))
         except UnicodeDecodeError:
-            raise ConfigError([Problem("is not UTF-8", file=str(path))]) from None
-        self.read_text(text, str(path))
+            self._problems.append(Problem("is not UTF-8", file=str(path)))
+        else:
+            self.read_text(text, str(path))
 
     def read_text(self, text: str, name: str) -> None:
-        loader = _Loader(text)
-        loader.name = name
         try:
+            loader = Yaml12Loader(text)
+            loader.name = name
             node = loader.get_single_node()
+            if node is not None:
+                self._add(loader, node)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            words = " ".join(part for part in (error.problem, error.context) if part)
-            self._problems.append(_problem(words or "is not YAML", (), mark, name))
+            self._problems.append(_yaml_problem(error, (), name))
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            column = error.position - text.rfind("\n", 0, error.position)
+            message = f"the character U+{error.character:04X} is not allowed"
+            self._problems.append(Problem(message, "", name, line, column))
+        except RecursionError:
+            self._problems.append(Problem("is nested too deeply", file=name))
+
+    def _add(self, loader: Yaml12Loader, node: yaml.Node) -> None:
+        if node.tag == f"{_STANDARD_TAG}null":
             return
-        except yaml.YAMLError as error:
-            self._problems.append(Problem(f"is not YAML: {error}".splitlines()[0], file=name))
-            return
-        if node is None:
-            return
-        if not isinstance(node, yaml.MappingNode):
-            self._problems.append(_problem("expected options at the top", (), node.start_mark, name))
+        if not isinstance(node, yaml.MappingNode) or not self._is_untagged(loader, node, ()):
+            self._problems.append(_problem("expected options at the top", (), node.start_mark))
             return
         self._merge(loader, self._data, node, ())
 
-    def _merge(self, loader: _Loader, target: dict[str, Any], node: yaml.MappingNode, path: Path_) -> None:
+    def _merge(self, loader: Yaml12Loader, target: dict[str, Any], node: yaml.MappingNode, path: Path_) -> None:
         """Add the pairs of `node` to `target`; a key that is there already is an error unless both are sections."""
         if len(path) > _MAX_DEPTH:
             self._problems.append(_problem("is nested too deeply", path[:3], node.start_mark))
             return
-        own = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for name in {name for name in own if own.count(name) > 1}:
-            marks = [key.start_mark for key, _ in node.value if key.value == name]
-            self._problems.append(_problem(_twice(marks[0]), (*path, name), marks[1]))
-        loader.flatten_mapping(node)
+        own: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in own:
+                    self._problems.append(_problem(_twice(own[key.value]), (*path, key.value), key.start_mark))
+                own.setdefault(key.value, key.start_mark)
+        try:
+            loader.flatten_mapping(node)
+        except yaml.MarkedYAMLError as error:
+            self._problems.append(_yaml_problem(error, path))
+            return
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -127,19 +148,20 @@ class _Document:
                 pairs[key.value] = key, value  # of a merged and an own key, the own one comes last and wins
         for name, (key, value) in pairs.items():
             place = (*path, name)
-            if name in target:
-                if isinstance(target[name], dict) and isinstance(value, yaml.MappingNode):
-                    self._merge(loader, target[name], value, place)
-                elif self._keys[place].name != key.start_mark.name:
-                    self._problems.append(_problem(_twice(self._keys[place]), place, key.start_mark))
-                continue
-            self._keys[place] = key.start_mark
-            plain = self._plain(loader, value, place)
-            if plain is not None:
-                target[name] = plain
+            known = target.get(name)
+            if known is None:
+                self._keys[place] = key.start_mark
+                target[name] = self._plain(loader, value, place)
+            elif isinstance(known, dict) and isinstance(value, yaml.MappingNode):
+                if self._is_untagged(loader, value, place):
+                    self._merge(loader, known, value, place)
+            else:
+                self._problems.append(_problem(_twice(self._keys[place]), place, key.start_mark))
 
-    def _plain(self, loader: _Loader, node: yaml.Node, path: Path_) -> Any:
+    def _plain(self, loader: Yaml12Loader, node: yaml.Node, path: Path_) -> Any:
         self._values[path] = node.start_mark
+        if not self._is_untagged(loader, node, path):
+            return None
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             self._merge(loader, mapping, node, path)
@@ -149,12 +171,18 @@ class _Document:
                 self._problems.append(_problem("is nested too deeply", path[:3], node.start_mark))
                 return []
             return [self._plain(loader, item, (*path, index)) for index, item in enumerate(node.value)]
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self._problems.append(_problem(f"the tag {node.tag} is not known", path, node.start_mark))
-            return None
-        if node.tag == "tag:yaml.org,2002:str":
+        if node.tag in _TEXT_TAGS:
             return self._expand(node, path)
         return loader.construct_object(node)
+
+    def _is_untagged(self, loader: Yaml12Loader, node: yaml.Node, path: Path_) -> bool:
+        """Whether the tag of `node` is the one that it has without being given any; text may be tagged as such."""
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if node.tag == _TEXT_TAGS[0] or node.tag == loader.resolve(type(node), node.value, (is_plain, True)):
+            return True
+        tag = node.tag.replace(_STANDARD_TAG, "!!")
+        self._problems.append(_problem(f"the tag {tag} is not known", path, node.start_mark))
+        return False
 
     def _expand(self, node: yaml.Node, path: Path_) -> str:
         """Put the environment into a scalar."""
@@ -174,14 +202,15 @@ class _Document:
             value = self._environ.get(name)
             if value is None and default is None:
                 self._problems.append(_problem(f"${{{name}}} is not set", path, node.start_mark))
-            return value if value is not None else (default or ":-")[2:]
+            return value or (default or ":-")[2:]
 
         text = _VARIABLE.sub(replace, node.value)
         return EnvironmentText(text) if found else text
 
     def structure(self, kinds: Kinds, directory: Path) -> Config:
         converter = make_converter(kinds, directory)
-        self._data.setdefault("listeners", [{"kind": "http"}])
+        if self._data.get("listeners") is None:
+            self._data["listeners"] = list(DEFAULT_LISTENERS)
         config = None
         try:
             config = converter.structure(self._data, Config)
@@ -192,9 +221,20 @@ class _Document:
                 problem = _problem(fault.message, fault.path, self._mark(marks, fault.path))
                 if (problem.line, problem.column, problem.file) not in broken:
                     self._problems.append(problem)
+        self._check_places()
         if self._problems or config is None:
             raise ConfigError(sorted(self._problems, key=lambda p: (p.file, p.line, p.column)))
         return config
+
+    def _check_places(self) -> None:
+        """Two keys that mean the same place are one route set twice."""
+        places: dict[object, str] = {}
+        routes = self._data.get("routes")
+        for key in routes if isinstance(routes, dict) else ():
+            first = places.setdefault(place_of(key), key)
+            if first != key:
+                words = f"means the same as {first}, at {_at(self._keys['routes', first])}"
+                self._problems.append(_problem(words, ("routes", key), self._keys["routes", key]))
 
     def _mark(self, marks: dict[Path_, yaml.Mark], path: Path_) -> yaml.Mark | None:
         while path:
@@ -205,7 +245,18 @@ class _Document:
 
 
 def _twice(mark: yaml.Mark) -> str:
-    return f"is set twice, before at {mark.name}:{mark.line + 1}:{mark.column + 1}"
+    return f"is set twice, before at {_at(mark)}"
+
+
+def _at(mark: yaml.Mark) -> str:
+    return f"{mark.name}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError, path: Path_, file: str = "") -> Problem:
+    words = [error.problem or "is not YAML", error.context or ""]
+    if words[0].startswith("but "):
+        words.reverse()
+    return _problem(" ".join(words).strip(), path, error.problem_mark or error.context_mark, file)
 
 
 def _problem(message: str, path: Path_, mark: Any, file: str = "") -> Problem:

@@ -36,11 +36,22 @@ from proxyd.option import (
 
 Path_ = tuple[str | int, ...]
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
-_ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
+MODE = re.compile(r"(?:0o?)?[0-7]{3}")
+URL_PATH = re.compile(r"/[!-~]*")
+ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
+
+SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream"}
+"""Sections that may be written as the text of one option alone, and which option that is."""
+
+SWITCHABLE = (ApiSettings | None,)
+"""Sections that `off` takes away; a section that says nothing stands for its defaults."""
+
+# What is shown of a wrong value: enough to recognize it.
+_MAX_SHOWN = 60
 
 
 class EnvironmentText(str):
@@ -85,10 +96,6 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(UrlPath, read_url_path)
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
-    hook(
-        ApiSettings | None,
-        lambda value: None if value == "off" else converter.structure(value, ApiSettings),
-    )
     converter.register_structure_hook_func(
         _has_origin(Literal), lambda value, wanted: read_choice(value, get_args(wanted))
     )
@@ -96,22 +103,36 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     def read_section(cls: Any) -> Callable[[Any, Any], Any]:
         structure = make_dict_structure_fn(cls, converter)
         fields = [field.name for field in attrs.fields(cls)]
+        required = {field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING}
+        short = SHORT_FORMS.get(cls)
+        off = "`off` or " if cls | None in SWITCHABLE else ""
 
         def read(value: Any, _: Any) -> Any:
-            if cls is RouteSpec and isinstance(value, str):
-                value = {"upstream": value}
+            if short and isinstance(value, str):
+                value = {short: value}
             if not isinstance(value, Mapping):
-                raise OptionError(f"expected a section with options such as `{fields[0]}`")
+                raise OptionError(
+                    f"expected {off}a section with options such as `{short or fields[0]}`, got {_shown(value)}"
+                )
+            given = {
+                key: item
+                for key, item in value.items()
+                if key in fields and item is not None and not (item == "" and key in required)
+            }
             unknown = [key for key in value if key not in fields]
             if unknown:
                 try:
-                    structure({key: value[key] for key in value if key in fields}, cls)
+                    structure(given, cls)
                 except Exception as error:  # noqa: BLE001  # whatever it is, it is one more problem
                     raise ExceptionGroup("", [UnknownKeysError(unknown, fields), error]) from None
                 raise UnknownKeysError(unknown, fields)
-            return structure(value, cls)
+            return structure(given, cls)
 
         return read
+
+    def read_switchable(wanted: Any) -> Callable[[Any, Any], Any]:
+        cls = get_args(wanted)[0]
+        return lambda value, _: None if value == "off" else converter.structure(value, cls)
 
     def read_list(wanted: Any) -> Callable[[Any, Any], Any]:
         kind = get_args(wanted)[0]
@@ -138,6 +159,7 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
         return read
 
     converter.register_structure_hook_factory(attrs.has, read_section)
+    converter.register_structure_hook_factory(lambda wanted: wanted in SWITCHABLE, read_switchable)
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
 
@@ -263,7 +285,8 @@ def read_float(value: Any) -> float:
 def read_text(value: Any) -> str:
     """Read text."""
     if not isinstance(value, str):
-        raise OptionError(f"expected text, got {_shown(value)}: put it in quotes")
+        hint = ": put it in quotes" if isinstance(value, bool | int | float) else ""
+        raise OptionError(f"expected text, got {_shown(value)}{hint}")
     return str(value)
 
 
@@ -271,19 +294,19 @@ def read_seconds(value: Any) -> Seconds:
     """Read a duration such as `5s`."""
     if value in (0, "0") and not isinstance(value, bool):
         return Seconds(0.0)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise OptionError(f"expected a duration such as 5s, 100ms, 2m or 1h, got {_shown(value)}")
-    return Seconds(float(match[1]) * _SECONDS[match[2]])
+    return Seconds(float(match[1]) * SECONDS[match[2]])
 
 
 def read_size(value: Any) -> ByteCount:
     """Read a size such as `8 KiB`."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    match = SIZE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise OptionError(f"expected a size such as 8 KiB, 10 MiB or a number of bytes, got {_shown(value)}")
-    return ByteCount(int(float(match[1]) * _BYTES[match[2] or "B"]))
+    return ByteCount(int(float(match[1]) * BYTES[match[2] or "B"]))
 
 
 def read_port(value: Any) -> Port:
@@ -297,7 +320,7 @@ def read_port(value: Any) -> Port:
 def read_mode(value: Any) -> FileMode:
     """Read permissions, in octal."""
     text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"(?:0o?)?[0-7]{3}", text):
+    if isinstance(value, bool) or not MODE.fullmatch(text):
         raise OptionError(f"expected permissions in octal such as 0660, got {_shown(value)}")
     return FileMode(int(text[-3:], 8))
 
@@ -307,11 +330,16 @@ def read_path(value: Any, directory: Path) -> FilePath:
     text = read_text(value)
     if "\0" in text:
         raise OptionError("a path has no NUL character")
-    return FilePath(str(directory / Path(text).expanduser()) if text else "")
+    try:
+        return FilePath(str(directory / Path(text).expanduser()) if text else "")
+    except RuntimeError:
+        raise OptionError("the home directory that ~ stands for is not known") from None
 
 
 def read_secret(value: Any, directory: Path) -> Secret:
     """Read a secret, from a file if it says `file:`."""
+    if isinstance(value, bool | int | float):
+        raise OptionError("expected text: put it in quotes")  # what it is stays unsaid
     text = read_text(value)
     if not text.startswith("file:"):
         return Secret(text)
@@ -337,7 +365,7 @@ def read_upstream_url(value: Any) -> UpstreamUrl:
 def read_url_path(value: Any) -> UrlPath:
     """Read a path on the public side; empty stays empty."""
     text = read_text(value)
-    if text and not re.fullmatch(r"/[!-~]*", text):
+    if text and not URL_PATH.fullmatch(text):
         raise OptionError(f"expected a path that begins with /, got {_shown(value)}")
     return UrlPath(text)
 
@@ -345,7 +373,7 @@ def read_url_path(value: Any) -> UrlPath:
 def read_route_key(value: Any) -> RouteKey:
     """Read `/prefix`, `host/prefix` or `*.domain/prefix`."""
     text = read_text(value)
-    if not _ROUTE_KEY.fullmatch(text):
+    if not ROUTE_KEY.fullmatch(text):
         raise OptionError("a route is /prefix or host/prefix; a host alone ends with /")
     return RouteKey(text)
 
@@ -357,7 +385,9 @@ def read_network(value: Any) -> Network:
         try:
             ip_network(text, strict=False)
         except ValueError:
-            raise OptionError(f"expected an address, a network such as 10.0.0.0/8, or unix, got {text!r}") from None
+            raise OptionError(
+                f"expected an address, a network such as 10.0.0.0/8, or unix, got {_shown(value)}"
+            ) from None
     return Network(text)
 
 
@@ -385,4 +415,7 @@ def _shown(value: Any) -> str:
         return "a section"
     if isinstance(value, list):
         return "a list"
-    return repr(value)
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -1,0 +1,30 @@
+"""`proxyd docs`: the files of a checkout that are made from the declarations of the options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from proxyd.builtins import KINDS
+from proxyd.config.reference import make_reference
+from proxyd.config.schema import make_schema
+
+
+def generated() -> Mapping[str, str]:
+    """The text of each file, by its path in a checkout."""
+    return {
+        "etc/proxyd.schema.json": json.dumps(make_schema(KINDS), indent=2, ensure_ascii=False) + "\n",
+        "docs/config.md": make_reference(KINDS),
+    }
+
+
+def run(directory: Path) -> None:
+    """Write them all into the checkout at `directory`."""
+    for name, text in generated().items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        click.echo(path)

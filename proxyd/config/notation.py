@@ -1,0 +1,223 @@
+"""How options are written: the forms of each type, and values as a user would put them into the file.
+
+The JSON Schema and the reference manual are made from this; `proxyd.config.types` reads what is written so.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import yaml
+
+from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
+from proxyd.config.types import BYTES, DURATION, MODE, ROUTE_KEY, SIZE, URL_PATH
+from proxyd.model.routes import DEFAULT_OPTIONS
+from proxyd.model.settings import Config
+from proxyd.option import (
+    HELP,
+    ByteCount,
+    FileMode,
+    FilePath,
+    Network,
+    Port,
+    RouteKey,
+    Seconds,
+    Secret,
+    UpstreamUrl,
+    UrlPath,
+)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _write_number(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
+def _write_seconds(seconds: Seconds) -> str:
+    return f"{seconds:.15g}s"
+
+
+def _write_size(count: ByteCount) -> int | str:
+    unit, size = next((unit, size) for unit, size in reversed(BYTES.items()) if count % size == 0)
+    return f"{count // size} {unit}" if count and size > 1 else int(count)
+
+
+def _write_mode(mode: FileMode) -> str:
+    return f"{mode:04o}"
+
+
+def _whole(pattern: re.Pattern[str], *, or_empty: bool = False) -> Mapping[str, Any]:
+    """The JSON Schema of text that matches `pattern` as a whole."""
+    return {"type": "string", "pattern": f"^(?:{pattern.pattern}){'?' if or_empty else ''}$"}
+
+
+@attrs.frozen
+class Notation:
+    """How values of one type are written.
+
+    `words` name the type in a table; `meaning` tells what the words cannot, if there is anything to tell. `schemas`
+    are the JSON Schemas of its forms; `write` turns a value into what a user would write.
+    """
+
+    words: str
+    meaning: str
+    schemas: tuple[Mapping[str, Any], ...]
+    write: Callable[[Any], Any] = _same
+
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+
+NOTATIONS: Mapping[Any, Notation] = {
+    bool: Notation("true or false", "", ({"type": "boolean"},)),
+    int: Notation("number", "", ({"type": "integer", "minimum": 0},)),
+    float: Notation("number", "", ({"type": "number", "minimum": 0},), _write_number),
+    str: Notation("text", "", (TEXT,)),
+    Seconds: Notation(
+        "duration",
+        "`5s`, `100ms`, `2m`, `1h` or `1d`; `0s` and `0` mean that there is no limit.",
+        ({"const": 0}, {"const": "0"}, _whole(DURATION)),
+        _write_seconds,
+    ),
+    ByteCount: Notation(
+        "size",
+        "A number of bytes, or `8 KiB`, `10 MiB`, `1 GiB` or `1 TiB`.",
+        ({"type": "integer", "minimum": 0}, _whole(SIZE)),
+        _write_size,
+    ),
+    Port: Notation(
+        "port",
+        "0 to 65535; 0 lets the system choose one.",
+        ({"type": "integer", "minimum": 0, "maximum": 65535},),
+    ),
+    FileMode: Notation(
+        "permissions",
+        "Three octal digits, as in `0660`.",
+        ({"type": "integer", "minimum": 0, "maximum": 777}, _whole(MODE)),
+        _write_mode,
+    ),
+    FilePath: Notation(
+        "path", "A file or a directory; a relative path counts from the directory of the configuration file.", (TEXT,)
+    ),
+    Secret: Notation(
+        "secret", "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.", (TEXT,)
+    ),
+    UpstreamUrl: Notation(
+        "upstream",
+        "`http://HOST:PORT`, `https://HOST:PORT` or `http+unix://%2Fpath%2Fto%2Fsocket`, each with a path if need be.",
+        (_whole(re.compile(r"[A-Za-z+]+://\S+"), or_empty=True),),
+    ),
+    UrlPath: Notation("URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),)),
+    RouteKey: Notation(
+        "route", "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.", (_whole(ROUTE_KEY),)
+    ),
+    Network: Notation(
+        "network",
+        "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
+        (TEXT,),
+    ),
+}
+"""The types of single values."""
+
+
+@attrs.frozen
+class Declared:
+    """One option of a section, as it was declared.
+
+    `default` is what a user would write to get it; None if there is none to write.
+    """
+
+    name: str
+    kind: Any
+    help: str
+    default: Any
+    is_required: bool
+    is_inherited: bool
+
+
+def options_of(cls: Any) -> list[Declared]:
+    """The options of an attrs class; those that are required come first."""
+    kinds = get_type_hints(cls)
+    effective = _effective(cls)
+    options = []
+    for field in attrs.fields(cls):
+        kind = kinds[field.name]
+        is_required = field.default is attrs.NOTHING
+        if effective is not None:
+            value = getattr(effective, field.name)
+        else:
+            make = getattr(field.default, "factory", None)
+            value = None if is_required else make() if make else field.default
+        default = list(DEFAULT_LISTENERS) if (cls, field.name) == (Config, "listeners") else write(value, kind)
+        options.append(
+            Declared(
+                field.name,
+                kind,
+                field.metadata[HELP],
+                default,
+                is_required=is_required,
+                is_inherited=field.inherited,
+            )
+        )
+    return sorted(options, key=lambda option: not option.is_required)
+
+
+def _effective(cls: Any) -> Any:
+    """What holds for a section whose own defaults are None, because each of them is looked up elsewhere."""
+    parts = [DEFAULT_OPTIONS, *(getattr(DEFAULT_OPTIONS, field.name) for field in attrs.fields(type(DEFAULT_OPTIONS)))]
+    return next((part for part in parts if type(part) is cls), None)
+
+
+def description_of(cls: Any) -> str:
+    """What an attrs class says about itself, on one line."""
+    return inspect.cleandoc(cls.__doc__).partition("\n\n")[0].replace("\n", " ")
+
+
+def is_single(kind: Any) -> bool:
+    """Whether values of the type are single ones: no sections, lists or mappings."""
+    return kind in NOTATIONS or get_origin(kind) is Literal
+
+
+def members_of(kind: Any) -> tuple[Any, ...]:
+    """The types of which `kind` is one or another, without None."""
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(member for member in get_args(kind) if member is not type(None))
+    return (kind,)
+
+
+def write(value: Any, kind: Any) -> Any:
+    """`value` of the type `kind` as plain YAML; None for a section, whose options have defaults of their own."""
+    kind = members_of(kind)[0]
+    if value is None or attrs.has(type(value)):
+        return None
+    if kind in NOTATIONS:
+        return NOTATIONS[kind].write(value)
+    if get_origin(kind) is Literal:
+        return value
+    if isinstance(value, Mapping):
+        key_kind, item_kind = get_args(kind)
+        return {write(key, key_kind): write(item, item_kind) for key, item in value.items()}
+    return [write(item, get_args(kind)[0]) for item in value]
+
+
+def shown(value: Any) -> str:
+    """Plain YAML on one line, with quotes where they are needed."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{shown(key)}: {shown(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    try:
+        is_plain = yaml.load(f"[{value}]", Yaml12Loader) == [value]  # noqa: S506  # a SafeLoader
+    except yaml.YAMLError:
+        is_plain = False
+    return value if is_plain else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,279 @@
+"""Tests of what a command line of configurable-http-proxy comes down to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
+from proxyd.listeners.http import HttpConfig
+from proxyd.model.routes import RouteOptions
+from proxyd.model.settings import ApiSettings
+from proxyd.model.upstream import Upstream
+
+
+class SetUpCase(SynchronousTestCase):
+    """Sets up, and looks at the parts."""
+
+    def set_up(self, environ: dict[str, str] | None = None, **options: Any) -> ChpSetup:
+        return set_up(ChpOptions(**options), environ or {})
+
+    def listener(self, **options: Any) -> HttpConfig:
+        (listener,) = self.set_up(**options).config.listeners
+        assert isinstance(listener, HttpConfig)
+        return listener
+
+    def api(self, environ: dict[str, str] | None = None, **options: Any) -> ApiSettings:
+        api = self.set_up(environ, **options).config.api
+        assert api is not None
+        return api
+
+    def route_options(self, **options: Any) -> RouteOptions:
+        return self.set_up(**options).config.route_defaults
+
+    def assert_misuse(self, words: str, **options: Any) -> None:
+        with self.assertRaises(ChpUsageError) as caught:
+            self.set_up(**options)
+        self.assertIn(words, str(caught.exception))
+        self.assertNotIn("\n", str(caught.exception))
+
+
+class ListeningTests(SetUpCase):
+    """Addresses and ports."""
+
+    def test_all_interfaces_are_the_default(self) -> None:
+        """Port 8000 of all addresses for clients, port 8001 of localhost for the REST API."""
+        self.assertEqual((self.listener().address, self.listener().port), ("", 8000))
+        self.assertEqual((self.api().address, self.api().port), ("localhost", 8001))
+
+    def test_empty_and_star_mean_all_interfaces(self) -> None:
+        """On both sides."""
+        for address in ("", "*"):
+            self.assertEqual(self.listener(ip=address).address, "")
+            self.assertEqual(self.api(api_ip=address).address, "")
+        self.assertEqual(self.listener(ip="192.0.2.1").address, "192.0.2.1")
+        self.assertEqual(self.api(api_ip="::1").address, "::1")
+
+    def test_a_star_is_warned_about(self) -> None:
+        """The warning names it, and what to write instead; the other ways are not warned about."""
+        (warning,) = self.set_up(ip="*").warnings
+        for word in ("*", "0.0.0.0", "''"):
+            self.assertIn(word, warning)
+        for address in ("", "0.0.0.0", None):
+            self.assertEqual(self.set_up(ip=address).warnings, ())
+
+    def test_port_0_is_the_default(self) -> None:
+        """Node takes it for not given; no free port is chosen."""
+        self.assertEqual(self.listener(port=0).port, 8000)
+        self.assertEqual(self.api(port=0, api_port=0).port, 8001)
+
+    def test_the_api_is_on_the_next_port(self) -> None:
+        """Unless it has one of its own."""
+        self.assertEqual(self.api(port=9000).port, 9001)
+        self.assertEqual(self.api(port=9000, api_port=7000).port, 7000)
+
+    def test_a_port_that_there_is_not_is_refused(self) -> None:
+        """At once, and not when it is to be opened."""
+        for port in (-1, 65536, 10**9):
+            self.assert_misuse("--port", port=port)
+            self.assert_misuse("--api-port", api_port=port)
+
+    def test_the_last_port_has_no_next_one(self) -> None:
+        """Then the API needs a port of its own."""
+        self.assert_misuse("--api-port", port=65535)
+        self.assertEqual(self.api(port=65535, api_port=65534).port, 65534)
+
+
+class EnvironmentTests(SetUpCase):
+    """The token."""
+
+    def test_the_token_comes_from_the_environment(self) -> None:
+        """And nothing is said about it."""
+        setup = self.set_up({"CONFIGPROXY_AUTH_TOKEN": "hunter2"})
+        assert setup.config.api is not None
+        self.assertEqual((setup.config.api.token, setup.config.api.open), ("hunter2", False))
+        self.assertEqual((setup.warnings, setup.notes), ((), ()))
+
+    def test_without_a_token_the_api_is_open(self) -> None:
+        """An empty one is none, and nobody makes one; the API itself warns of it."""
+        for environ in ({}, {"CONFIGPROXY_AUTH_TOKEN": ""}):
+            setup = self.set_up(environ)
+            assert setup.config.api is not None
+            self.assertEqual((setup.config.api.token, setup.config.api.open), ("", True))
+            self.assertEqual(setup.warnings, ())
+
+    def test_other_variables_are_none_of_its_business(self) -> None:
+        """The native proxy's token does not close the API of the other one half-way."""
+        self.assertTrue(self.api({"PROXYD_CONFIG": "x"}).open)
+
+
+class RoutingTests(SetUpCase):
+    """Routes and what they do."""
+
+    def test_the_defaults_are_those_of_configurable_http_proxy(self) -> None:
+        """The prefix stays, the target's path goes in front, X-Forwarded-* are appended, and Host stays."""
+        options = self.route_options()
+        self.assertEqual(
+            (options.strip_prefix, options.prepend_path, options.x_forwarded, options.change_origin),
+            (False, True, "append", False),
+        )
+        assert options.rewrite_location is not None
+        self.assertEqual((options.rewrite_location.host, options.rewrite_location.scheme), (False, ""))
+        self.assertFalse(self.set_up().config.host_routing)
+
+    def test_every_switch_has_its_effect(self) -> None:
+        """One by one."""
+        self.assertTrue(self.route_options(include_prefix=False).strip_prefix)
+        self.assertFalse(self.route_options(prepend_path=False).prepend_path)
+        self.assertEqual(self.route_options(x_forward=False).x_forwarded, "off")
+        self.assertTrue(self.route_options(change_origin=True).change_origin)
+        self.assertTrue(self.set_up(host_routing=True).config.host_routing)
+        rewrite = self.route_options(auto_rewrite=True, protocol_rewrite="https").rewrite_location
+        assert rewrite is not None
+        self.assertEqual((rewrite.host, rewrite.scheme), (True, "https"))
+
+    def test_rewriting_is_noted(self) -> None:
+        """In words that tools look for."""
+        setup = self.set_up(auto_rewrite=True, protocol_rewrite="https", change_origin=True)
+        for words in ("AutoRewrite", "ProtocolRewrite", "Change Origin"):
+            self.assertIn(words, " ".join(setup.notes))
+
+    def test_the_default_target_is_a_route(self) -> None:
+        """It is in the table from the start, as if it had been posted."""
+        (route,) = self.set_up(default_target="http://h:9000/p").routes
+        self.assertEqual((route.key, route.segments, route.host), ("/", (), ""))
+        self.assertEqual(route.upstream, Upstream.parse("http://h:9000/p"))
+        self.assertEqual(route.members, "")
+        self.assertEqual(self.set_up().routes, ())
+        self.assertEqual(self.set_up(default_target="").routes, ())
+
+    def test_a_target_that_nobody_can_reach_is_refused(self) -> None:
+        """With the option's name."""
+        for url in ("h:80", "ftp://h", "http://", "/path"):
+            self.assert_misuse("--default-target", default_target=url)
+            self.assert_misuse("--error-target", error_target=url)
+
+    def test_routes_of_the_api_keep_all_members(self) -> None:
+        """They are no options here: what is posted is stored and answered, and nothing else."""
+        self.assertEqual(self.api().route_options, "verbatim")
+
+
+class CustomHeaderTests(SetUpCase):
+    """`--custom-header`."""
+
+    def headers(self, *given: str) -> dict[str, str]:
+        options = self.route_options(custom_header=given)
+        assert options.request_headers is not None
+        self.assertIsNone(options.response_headers)
+        return dict(options.request_headers.set or {})
+
+    def test_a_header_is_split_at_the_first_colon(self) -> None:
+        """Both sides are trimmed; the value may be empty or hold colons."""
+        for given, name, value in (
+            ("X-A: b", "X-A", "b"),
+            ("X-A:b", "X-A", "b"),
+            ("  X-A  :  b c  ", "X-A", "b c"),
+            ("X-A: http://h:80", "X-A", "http://h:80"),
+            ("X-A:", "X-A", ""),
+            ("X-A: ", "X-A", ""),
+        ):
+            self.assertEqual(self.headers(given), {name: value})
+
+    def test_headers_add_up(self) -> None:
+        """Of a name that comes again, in whatever case, the last one holds."""
+        self.assertEqual(self.headers("A: 1", "B: 2"), {"A": "1", "B": "2"})
+        self.assertEqual(self.headers("X-A: 1", "B: 2", "x-a: 3"), {"B": "2", "x-a": "3"})
+        self.assertEqual(self.headers(), {})
+
+    def test_a_header_has_a_colon_and_a_name(self) -> None:
+        """The message says so."""
+        for header in ("", "x", ": x", "  : x", ":"):
+            self.assert_misuse("colon", custom_header=("A: b", header))
+
+    def test_a_header_that_would_break_requests_is_refused(self) -> None:
+        """Names that are none, framing, and control characters in values."""
+        for header in ("X Y: a", "Transfer-Encoding: chunked", "Content-Length: 5", "X: a\r\nY: b", "X: \u20ac"):
+            self.assert_misuse("--custom-header", custom_header=(header,))
+
+    def test_forwarded_fields_and_host_may_be_replaced(self) -> None:
+        """Operators of JupyterHub behind another proxy need that."""
+        self.assertEqual(
+            self.headers("X-Forwarded-Proto: https", "Host: h"), {"X-Forwarded-Proto": "https", "Host": "h"}
+        )
+
+
+class ErrorTests(SetUpCase):
+    """Error pages."""
+
+    def test_pages_come_from_a_directory_or_a_target(self) -> None:
+        """Every fault of an upstream is a 503."""
+        self.assertEqual(self.set_up(error_path="/pages").config.errors.directory, "/pages")
+        self.assertEqual(self.set_up(error_target="http://h/e").config.errors.target, "http://h/e")
+        self.assertEqual(self.set_up().config.errors.statuses, "chp")
+
+    def test_both_are_one_too_many(self) -> None:
+        """An error that names both."""
+        self.assert_misuse("error-target and error-path", error_path="/pages", error_target="http://h")
+
+
+class TimeTests(SetUpCase):
+    """Times, in milliseconds."""
+
+    def test_silence_has_no_limit_by_default(self) -> None:
+        """Only connections between two requests have: five seconds."""
+        timeouts = self.set_up().config.timeouts
+        self.assertEqual((timeouts.client_idle, timeouts.response, timeouts.idle, timeouts.keep_alive), (0, 0, 0, 5))
+        self.assertGreater(timeouts.connect, 0)
+
+    def test_times_are_milliseconds(self) -> None:
+        """Each option has its wait."""
+        timeouts = self.set_up(timeout=1500, proxy_timeout=2500, keep_alive_timeout=500).config.timeouts
+        self.assertEqual(timeouts.client_idle, 1.5)
+        self.assertEqual((timeouts.connect, timeouts.response, timeouts.idle), (2.5, 2.5, 2.5))
+        self.assertEqual(timeouts.keep_alive, 0.5)
+
+    def test_0_is_no_limit(self) -> None:
+        """As in node."""
+        timeouts = self.set_up(timeout=0, proxy_timeout=0, keep_alive_timeout=0).config.timeouts
+        self.assertEqual((timeouts.client_idle, timeouts.response, timeouts.idle, timeouts.keep_alive), (0, 0, 0, 0))
+
+    def test_time_does_not_run_backwards(self) -> None:
+        """A negative time is refused."""
+        for name in ("timeout", "proxy_timeout", "keep_alive_timeout"):
+            self.assert_misuse(f"--{name.replace('_', '-')}: ", **{name: -1})
+
+
+class ProcessTests(SetUpCase):
+    """The process and its log."""
+
+    def test_levels_are_known_in_any_case(self) -> None:
+        """debug, info, warn and error; info is the default."""
+        self.assertEqual(self.set_up().config.log.level, "info")
+        for level in ("debug", "info", "warn", "error"):
+            for word in (level, level.upper(), level.title()):
+                self.assertEqual(self.set_up(log_level=word).config.log.level, level)
+
+    def test_an_unknown_level_is_refused(self) -> None:
+        """It would silence everything in the original."""
+        for level in ("loud", "", "warning", "5"):
+            self.assert_misuse("--log-level", log_level=level)
+
+    def test_the_log_is_that_of_configurable_http_proxy(self) -> None:
+        """Its form, and no line for each request."""
+        log = self.set_up().config.log
+        self.assertEqual((log.format, log.access), ("chp", "off"))
+
+    def test_the_pid_file_is_passed_on(self) -> None:
+        """As it was written: it counts from the working directory."""
+        self.assertEqual(self.set_up(pid_file="p.pid").config.pid_file, "p.pid")
+        self.assertEqual(self.set_up().config.pid_file, "")
+
+    def test_there_is_one_health_check(self) -> None:
+        """`/_chp_healthz`, and no readiness."""
+        health = self.set_up().config.health
+        self.assertEqual((health.live, health.ready), ("/_chp_healthz", ""))
+
+    def test_the_end_does_not_wait(self) -> None:
+        """JupyterHub kills its proxy one second later."""
+        self.assertEqual(self.set_up().config.drain_seconds, 0)
