@@ -130,7 +130,7 @@ class ProxyService(Service):
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
         for key, spec in self._config.routes.items():
-            url = public + key if key.startswith("/") else key
+            url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
     def _make_api(self, data_path: DataPath, api: ApiSettings) -> IListener:

@@ -140,7 +140,8 @@ class RoutesApi:
 
 def _described(entry: Entry) -> str:
     """The JSON object of a route, as the API answers it."""
-    return f'{entry.route.members[:-1]}, "last_activity": "{timestamp(entry.last_activity)}"}}'
+    members = entry.route.members or json.dumps({"target": entry.route.upstream.url})
+    return f'{members[:-1]}, "last_activity": "{timestamp(entry.last_activity)}"}}'
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
@@ -164,6 +165,8 @@ def _inactive_since(query: str) -> float | None:
     for name in ("inactive_since", "inactiveSince"):
         if name in values:
             text = values[name][-1]
+            if "T" in text:
+                text = text.replace(" ", "+")  # an offset that nobody escaped
             try:
                 return parse_timestamp(text)
             except (ValueError, OverflowError):

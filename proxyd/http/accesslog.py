@@ -37,7 +37,7 @@ class AccessLog:
         self._write = writer.write
         self._seconds = seconds
         self._wall_clock = wall_clock
-        self._second = 0
+        self._second = -1
         self._stamp = ""
 
     def write(self, request: Request) -> None:

@@ -104,13 +104,17 @@ class HTTPChannel(Protocol):
     def _read_requests(self, data: bytes) -> None:
         """Serve the requests in `data` as far as they are complete and their turn has come."""
         site = self.site
+        served = 0
         self._is_reading_requests = True
         try:
-            for _ in range(_REQUESTS_A_TURN):
+            while True:
                 while data[:2] == CRLF:  # RFC 9112 §2.2
                     data = data[2:]
                 if not data:
                     break
+                if served == _REQUESTS_A_TURN:
+                    self._yield_turn(data)
+                    return
                 end = data.find(END_OF_HEAD, self._scanned)
                 if end < 0 or end > site.reader.limits.head:
                     self._keep_head(data)
@@ -124,15 +128,16 @@ class HTTPChannel(Protocol):
                     return
                 if self._state is not _State.IDLE:
                     return
+                served += 1
                 data = self._buffer
                 self._buffer = b""
-            else:
-                if data:
-                    self._yield_turn(data)
-                    return
         finally:
             self._is_reading_requests = False
-        self._wait_for_request()
+        self._buffer = b""
+        self._scanned = 0
+        self._state = _State.IDLE
+        if served:
+            self._wait_for_request()
 
     def _keep_head(self, data: bytes) -> None:
         """Wait for the rest of a head, unless it cannot become one."""
@@ -149,6 +154,7 @@ class HTTPChannel(Protocol):
             self._scanned = max(0, len(data) - 3)
             if self._state is not _State.HEAD:
                 self._state = _State.HEAD
+                self._unsent = 0
                 self.site.deadlines.set(self, self.site.timeouts.header)
             self._resume()
 
@@ -165,6 +171,7 @@ class HTTPChannel(Protocol):
             self._read_requests(data)
 
     def _wait_for_request(self) -> None:
+        """The last answer is on its way; empty lines do not bring us here again."""
         self._unsent = 0
         self.site.deadlines.set(self, self.site.timeouts.keep_alive)
         self._resume()
@@ -415,6 +422,10 @@ class HTTPChannel(Protocol):
     def requestDone(self, request: Request) -> None:
         """The response is complete."""
         self.request_done(keep_alive=request.may_keep_alive and request.is_self_delimited)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """The body is not what its Content-Type says."""
+        self._fail_body(RequestError(400, "the form in the body cannot be read"))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let `producer` be paused and resumed by the client's transport."""

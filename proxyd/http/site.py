@@ -104,7 +104,7 @@ class Site(server.Site):
         self.is_draining = False
         self._is_streaming = IStreamingResource.providedBy(resource)
         self._date = b""
-        self._date_second = 0
+        self._date_second = -1
         self.no_head = RequestHead()
         self.no_head.method = self.no_head.target = b"-"
         self.no_head.fields = []

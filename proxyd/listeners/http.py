@@ -66,7 +66,7 @@ class HttpListener:
         config = self._config
         if config.socket:
             return str(config.socket)
-        host = "localhost" if config.address in ("", "*", "0.0.0.0", "::") else config.address
+        host = config.address or "*"
         return f"{self.scheme}://[{host}]:{self.port}" if ":" in host else f"{self.scheme}://{host}:{self.port}"
 
     def open(self) -> None:

@@ -60,7 +60,9 @@ class Deadlines:
 
     def _forget_tick(self, owner: Owner) -> None:
         if owner.looked_at is not None:
-            self._ticks[owner.looked_at].discard(owner)
+            owners = self._ticks.get(owner.looked_at)
+            if owners is not None:
+                owners.discard(owner)
             owner.looked_at = None
 
     def _look_at(self, owner: Owner, tick: int) -> None:

@@ -192,6 +192,8 @@ class DataPathReactor:
 
     def close(self) -> None:
         """Disconnect everything that is left, as the end of the main reactor does, and leave it."""
+        if self._epoll.closed:
+            return
         for selectable in self.removeAll():
             self._disconnect(selectable, CONNECTION_LOST, half=False)
         self._main.removeReader(self)

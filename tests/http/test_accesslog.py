@@ -1,0 +1,95 @@
+"""Tests of `proxyd.http.accesslog`."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.http.accesslog import AccessLog, JsonLog, printable
+from proxyd.testing.harness import Harness, Lines
+
+from .support import OK, DataPathTestCase
+
+
+class CombinedLogTests(DataPathTestCase):
+    """The Combined Log Format."""
+
+    def line(self, request: bytes) -> str:
+        """The line of a request."""
+        self.proxy.pools.close()
+        self.proxy.access.lines.clear()
+        client = self.proxy.client("" if b"unix" in request else "192.0.2.1")
+        client.send(request)
+        if self.proxy.dialer.dials and not self.proxy.dialer.dials[-1].result.called:
+            self.proxy.accept().send(OK)
+        (line,) = self.proxy.access.lines
+        return line
+
+    def test_nothing_can_be_forged(self) -> None:
+        """Quotes and control bytes of the client are escaped, and what it sends is bounded."""
+        line = self.line(b'GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: a" 200 "\xe9\x9b\r\n\r\n')
+        self.assertIn(r'"a\x22 200 \x22', line)
+        self.assertEqual(1, line.count("\n"))
+        line = self.line(
+            b"GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: "
+            + b"x" * 10_000
+            + b"\r\nReferer: "
+            + b"y" * 10_000
+            + b"\r\n\r\n"
+        )
+        self.assertLess(len(line), 4096)
+
+    def test_peers_on_unix_sockets(self) -> None:
+        """They have no address."""
+        self.assertTrue(self.line(b"GET /unix HTTP/1.1\r\nHost: h\r\n\r\n").startswith("unix - - ["))
+
+    def test_malformed_requests(self) -> None:
+        """What could not be read is a line as well."""
+        self.assertIn('"- - HTTP/1.1" 400 ', self.line(b"nonsense\r\n\r\n"))
+
+
+class JsonLogTests(DataPathTestCase):
+    """One JSON object a line."""
+
+    def test_fields(self) -> None:
+        """The object has the facts of the exchange, the route and, for errors, what was wrong."""
+        lines = Lines()
+        self.proxy = Harness(routes={"/known": "http://up.test"})
+        self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds, self.proxy.clock.seconds)
+        client, upstream = self.begin(b"GET /known/x?y HTTP/1.1\r\nHost: h.test\r\nUser-Agent: me\r\n\r\n")
+        self.proxy.advance(1.5)
+        upstream.send(OK)
+        client.send(b"GET /unknown HTTP/1.1\r\nHost: h.test\r\n\r\n")
+        good, bad = map(json.loads, lines.lines)
+        self.assertEqual(
+            {
+                "time": "1970-01-01T00:00:01.500Z",
+                "peer": "192.0.2.1",
+                "method": "GET",
+                "host": "h.test",
+                "path": "/known/x",
+                "status": 200,
+                "bytes": 2,
+                "seconds": 1.5,
+                "referer": "",
+                "user_agent": "me",
+                "route": "/known",
+            },
+            good,
+        )
+        self.assertEqual((404, "no route"), (bad["status"], bad["detail"]))
+        self.assertEqual(16, len(bad["request_id"]))
+
+
+class PrintableTests(SynchronousTestCase):
+    """`printable`, and the base class."""
+
+    def test_escapes(self) -> None:
+        """Control characters, quotes and backslashes are escaped; the rest stays."""
+        self.assertEqual(r"a\x0ab\x22\x5c\x85é", printable(b'a\nb"\\\x85\xe9'))
+
+    def test_base_class_writes_nothing(self) -> None:
+        """A form of log has to say what its lines look like."""
+        log = AccessLog(Lines(), lambda: 0.0)
+        self.assertRaises(NotImplementedError, log.write, None)

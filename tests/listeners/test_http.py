@@ -1,0 +1,106 @@
+"""Tests of `proxyd.listeners.http` and `proxyd.listeners.demo`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor  # noqa: TID251  # the data path hangs on a real one
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from proxyd.errors import ListenError, OptionError
+from proxyd.interfaces import IListener
+from proxyd.listeners.demo import DemoPage
+from proxyd.listeners.http import HttpConfig, HttpListener
+from proxyd.net.reactor import DataPathReactor
+from proxyd.option import FileMode, FilePath, Port
+from proxyd.testing.harness import Harness
+
+
+class HttpListenerTests(TestCase):
+    """A listener that opens and closes."""
+
+    def setUp(self) -> None:
+        self.reactor = DataPathReactor(reactor)
+        self.addCleanup(self.reactor.close)
+
+    def make(self, **options: Any) -> HttpListener:
+        """A listener."""
+        return HttpListener(HttpConfig(**options), lambda: Factory.forProtocol(Protocol), self.reactor)
+
+    async def test_tcp(self) -> None:
+        """It says where it is, takes a free port for 0, and can be opened again after it was closed."""
+        listener = self.make(port=Port(0))
+        verifyObject(IListener, listener)
+        listener.open()
+        self.assertEqual(f"http://127.0.0.1:{listener.port}", listener.where)
+        self.assertRaises(ListenError, self.make(port=Port(listener.port)).open)
+        await listener.close()
+        again = self.make(port=Port(listener.port))
+        again.open()
+        await again.close()
+        await again.close()
+
+    def test_where(self) -> None:
+        """URLs that can be used, and paths."""
+        self.assertEqual("http://[::1]:80", self.make(address="::1", port=Port(80)).where)
+        self.assertEqual("http://*:80", self.make(address="", port=Port(80)).where)
+        self.assertEqual("/run/x", self.make(socket=FilePath("/run/x")).where)
+
+    async def test_unix(self) -> None:
+        """A socket is there while the listener is open."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = f"{directory}/s"
+        listener = self.make(socket=FilePath(path), mode=FileMode(0o600))
+        listener.open()
+        self.assertTrue(os.path.exists(path))
+        await listener.close()
+        self.assertFalse(os.path.exists(path))
+
+    def test_mode_without_socket(self) -> None:
+        """Only a socket has permissions."""
+        self.assertRaises(OptionError, HttpConfig, mode=FileMode(0o600))
+
+
+class DemoTests(SynchronousTestCase):
+    """The demonstration."""
+
+    def test_page(self) -> None:
+        """It shows what arrived, escaped, without credentials."""
+        client = (proxy := Harness(root=DemoPage(None))).client()
+        client.send(b"GET /?b HTTP/1.1\r\nHost: h\r\nX-Own: <i>\r\nCookie: secret=1\r\nAuthorization: secret\r\n\r\n")
+        page = client.pop()
+        self.assertIn(b"<td>&lt;i&gt;</td>", page)
+        self.assertIn(b"GET /?b", page)
+        self.assertNotIn(b"secret", page)
+        client.send(b"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertIn(b" 404 ", client.pop())
+        proxy.advance()
+
+    def test_clock(self) -> None:
+        """It ticks once a second until the client goes, and leaves nothing behind."""
+        clock = WallClock()
+        proxy = Harness(root=DemoPage(clock))
+        client = proxy.client()
+        client.send(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertIn(b"text/event-stream", client.pop())
+        for second in (1, 2):
+            clock.advance(1)
+            self.assertIn(b"data: 1970-01-01T00:00:0%d.000Z\n\n" % second, client.pop())
+        client.close()
+        proxy.advance()
+        self.assertEqual([], clock.getDelayedCalls())
+
+
+class WallClock(Clock):
+    """A clock that is one on the wall as well."""
+
+    def wall_clock(self) -> float:
+        """The time."""
+        return self.seconds()

@@ -1,0 +1,547 @@
+"""Tests of `proxyd.net.tcp` and `proxyd.net.reactor` on real sockets, and of their stand-in in memory."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any
+
+from twisted.internet import reactor as installed  # noqa: TID251  # the data path hangs on a real one
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from proxyd.net.reactor import DataPathReactor
+from proxyd.net.tcp import DataPathPort, DataPathServer, DataPathUnixServer
+from proxyd.testing.transports import MemoryTransport
+
+reactor: Any = installed
+
+
+class Recorder(Protocol):
+    """Remembers what happens to it."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.reason: Failure | None = None
+        self.fails = False
+        self.fails_at_its_end = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Remember it."""
+        if self.fails:
+            raise ZeroDivisionError
+        self.data += data
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Remember it."""
+        if self.fails_at_its_end:
+            raise ZeroDivisionError
+        self.reason = reason
+
+
+class Producer:
+    """Remembers whether it is paused."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """Remember it."""
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        """Remember it."""
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        """Remember it."""
+        self.calls.append("stop")
+
+
+class RealPeer:
+    """The other end of a real connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+        sock.setblocking(False)
+
+    def send(self, data: bytes) -> None:
+        """Send."""
+        self.sock.sendall(data)
+
+    def close(self) -> None:
+        """Close this side only."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def take(self) -> None:
+        """Take everything that is there."""
+        try:
+            while data := self.sock.recv(1 << 20):
+                self.received += data
+        except BlockingIOError:
+            pass
+
+
+class TransportContract:
+    """What a protocol may count on, of a real transport and of the one in memory."""
+
+    real = True
+
+    def connect(self) -> tuple[Recorder, Any]:
+        """A protocol on a transport, and the peer."""
+        raise NotImplementedError
+
+    async def turn(self) -> None:
+        """Let events happen."""
+        raise NotImplementedError
+
+    async def test_both_directions(self) -> None:
+        """What one side sends, the other one gets."""
+        protocol, peer = self.connect()
+        peer.send(b"hello")
+        await self.turn()
+        self.assertEqual(b"hello", protocol.data)
+        protocol.transport.write(b"world")
+        protocol.transport.writeSequence([b"!", b"!"])
+        peer.take()
+        self.assertEqual(b"world!!", peer.received)
+        self.assertEqual(0, protocol.transport.unsent)
+
+    async def test_paused(self) -> None:
+        """Nothing is read while paused, and nothing is lost."""
+        protocol, peer = self.connect()
+        protocol.transport.pauseProducing()
+        peer.send(b"hello")
+        await self.turn()
+        self.assertEqual(b"", protocol.data)
+        protocol.transport.resumeProducing()
+        await self.turn()
+        self.assertEqual(b"hello", protocol.data)
+
+    async def test_end_of_the_peer(self) -> None:
+        """A FIN is `ConnectionDone`, after everything that came before."""
+        protocol, peer = self.connect()
+        peer.send(b"bye")
+        peer.close()
+        await self.turn()
+        self.assertEqual(b"bye", protocol.data)
+        self.assertTrue(protocol.reason.check(ConnectionDone))
+
+    async def test_end_of_the_peer_while_paused(self) -> None:
+        """It is noticed, or not, as `watches_peer` says; what is unread is not delivered in the one case only."""
+        for watches in (True, False):
+            protocol, peer = self.connect()
+            protocol.transport.watches_peer = watches
+            protocol.transport.pauseProducing()
+            peer.send(b"unread")
+            peer.close()
+            await self.turn()
+            self.assertEqual(watches, protocol.reason is not None)
+            self.assertEqual(b"", protocol.data)
+            if not watches:
+                protocol.transport.resumeProducing()
+                await self.turn()
+                self.assertEqual(b"unread", protocol.data)
+                self.assertTrue(protocol.reason.check(ConnectionDone))
+
+    async def test_lose_connection(self) -> None:
+        """The connection ends, later than the call, after what was written."""
+        protocol, peer = self.connect()
+        protocol.transport.write(b"bye")
+        protocol.transport.loseConnection()
+        self.assertIsNone(protocol.reason)
+        await self.turn()
+        peer.take()
+        self.assertEqual(b"bye", peer.received)
+        self.assertTrue(protocol.reason.check(ConnectionDone))
+        protocol.transport.write(b"too late")
+        protocol.transport.loseConnection()
+        protocol.transport.abortConnection()
+
+    async def test_abort_connection(self) -> None:
+        """The connection ends, later than the call, as aborted."""
+        protocol, peer = self.connect()
+        protocol.transport.abortConnection()
+        peer.send(b"unread")
+        self.assertIsNone(protocol.reason)
+        await self.turn()
+        self.assertTrue(protocol.reason.check(ConnectionAborted))
+        self.assertEqual(b"", protocol.data)
+
+    async def test_producer(self) -> None:
+        """A producer is paused when the peer does not take what is sent, and resumed when all is sent."""
+        protocol, peer = self.connect()
+        producer = Producer()
+        protocol.transport.registerProducer(producer, True)
+        if not self.real:
+            peer.stall()
+        for _ in range(40):
+            protocol.transport.write(b"x" * 500_000)
+            if producer.calls:
+                break
+        self.assertEqual(["pause"], producer.calls)
+        self.assertGreater(protocol.transport.unsent, 0)
+        for _ in range(100):
+            peer.take()
+            if "resume" in producer.calls:
+                break
+            await self.turn()
+        self.assertEqual(["pause", "resume"], producer.calls)
+        protocol.transport.unregisterProducer()
+        peer.reset()
+        await self.turn()
+        self.assertEqual(["pause", "resume"], producer.calls)
+
+    async def test_closing_waits_for_what_is_unsent(self) -> None:
+        """`loseConnection` sends everything, also to a peer that takes its time."""
+        protocol, peer = self.connect()
+        if not self.real:
+            peer.stall()
+        size = 20_000_000
+        protocol.transport.write(b"x" * size)
+        protocol.transport.loseConnection()
+        await self.turn()
+        self.assertIsNone(protocol.reason)
+        for _ in range(300):
+            peer.take()
+            if protocol.reason is not None:
+                break
+            await self.turn()
+        self.assertEqual(size, len(peer.received))
+        self.assertTrue(protocol.reason.check(ConnectionDone))
+
+    async def pause(self) -> None:
+        """Let the kernel work, but no event happen."""
+
+    async def test_half_close(self) -> None:
+        """Our side is closed, and what the peer says is still read."""
+        protocol, peer = self.connect()
+        protocol.transport.write(b"bye")
+        protocol.transport.loseWriteConnection()
+        await self.turn()
+        peer.take()
+        self.assertEqual(b"bye", peer.received)
+        peer.send(b"well")
+        await self.turn()
+        self.assertEqual(b"well", protocol.data)
+        protocol.transport.write(b"too late")
+        peer.take()
+        self.assertEqual(b"bye", peer.received)
+
+
+class ResetContract(TransportContract):
+    """The same, and what a reset means: unix sockets have none."""
+
+    async def test_reset_by_the_peer(self) -> None:
+        """A RST is `ConnectionLost`."""
+        protocol, peer = self.connect()
+        peer.reset()
+        await self.turn()
+        self.assertTrue(protocol.reason.check(ConnectionLost))
+
+    async def test_producer_of_a_lost_connection(self) -> None:
+        """It is told to stop, when the connection ends or when it comes too late."""
+        protocol, peer = self.connect()
+        producer = Producer()
+        protocol.transport.registerProducer(producer, True)
+        peer.reset()
+        await self.turn()
+        self.assertEqual(["stop"], producer.calls)
+        protocol.transport.registerProducer(producer, True)
+        self.assertEqual(["stop", "stop"], producer.calls)
+        protocol.transport.write(b"into the void")
+
+    async def test_quiet(self) -> None:
+        """Whether there is anything to read, unread bytes and the end alike."""
+        for act in ("send", "close", "reset"):
+            protocol, peer = self.connect()
+            protocol.transport.watches_peer = False
+            protocol.transport.pauseProducing()
+            self.assertTrue(protocol.transport.is_quiet())
+            peer.send(b"x") if act == "send" else getattr(peer, act)()
+            await self.pause()
+            if protocol.transport.connected:
+                self.assertFalse(protocol.transport.is_quiet(), act)
+
+
+class MemoryTransportTests(SynchronousTestCase, ResetContract):
+    """The stand-in in memory keeps the contract."""
+
+    real = False
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+
+    def connect(self) -> tuple[Recorder, Any]:
+        protocol = Recorder()
+        transport = MemoryTransport(self.clock)
+        transport.connect(protocol)
+        return protocol, transport
+
+    async def turn(self) -> None:
+        for _ in range(3):
+            self.clock.advance(0)
+
+
+def _run_coroutines(case: type) -> type:
+    """Let a synchronous test case run tests that are coroutines and never really wait."""
+    for name in dir(case):
+        if name.startswith("test_"):
+            method = getattr(case, name)
+
+            def run(self: Any, method: Any = method) -> None:
+                self.successResultOf(Deferred.fromCoroutine(method(self)))
+
+            run.__doc__ = method.__doc__
+            setattr(case, name, run)
+    return case
+
+
+_run_coroutines(MemoryTransportTests)
+
+
+class RealTransportCase(TestCase):
+    """Connections on a data path's reactor of their own."""
+
+    def setUp(self) -> None:
+        self.reactor = DataPathReactor(reactor)
+        self.addCleanup(self.reactor.close)
+
+    async def turn(self) -> None:
+        """Let events happen."""
+        for _ in range(4):
+            await deferLater(reactor, 0.002)
+
+    def adopt(self, ours: socket.socket, theirs: socket.socket, kind: Any, address: Any) -> tuple[Recorder, RealPeer]:
+        """A protocol on one end of a connection, the peer on the other."""
+        self.addCleanup(theirs.close)
+        protocol = Recorder()
+        transport = kind(ours, protocol, address, None, 0, self.reactor)
+        protocol.makeConnection(transport)
+        return protocol, RealPeer(theirs)
+
+
+class TcpTests(RealTransportCase, ResetContract):
+    """A client over TCP."""
+
+    family, address = socket.AF_INET, "127.0.0.1"
+
+    def connect(self) -> tuple[Recorder, RealPeer]:
+        with socket.socket(self.family) as listening:
+            listening.bind((self.address, 0))
+            listening.listen()
+            theirs = socket.create_connection(listening.getsockname()[:2])
+            ours, address = listening.accept()
+        return self.adopt(ours, theirs, DataPathServer, address)
+
+    def test_addresses(self) -> None:
+        """Both ends are known."""
+        protocol, peer = self.connect()
+        kind = IPv4Address if self.family == socket.AF_INET else IPv6Address
+        self.assertIsInstance(protocol.transport.getPeer(), kind)
+        self.assertEqual(peer.sock.getsockname()[1], protocol.transport.getPeer().port)
+        self.assertEqual(peer.sock.getpeername()[1], protocol.transport.getHost().port)
+        self.assertIn(self.address, repr(protocol.transport))
+
+    async def test_what_came_before_a_failed_write_is_read(self) -> None:
+        """A peer that answers and closes is heard, although what we still write fails."""
+        protocol, peer = self.connect()
+        peer.send(b"an early answer")
+        peer.sock.close()
+        for _ in range(3):
+            protocol.transport.write(b"x" * 1000)
+        await self.turn()
+        self.assertIsNotNone(protocol.reason)
+        self.assertEqual(b"an early answer", protocol.data)
+
+    async def test_failed_write_while_paused(self) -> None:
+        """A connection that nobody reads and that cannot be written ends."""
+        protocol, peer = self.connect()
+        protocol.transport.watches_peer = False
+        protocol.transport.pauseProducing()
+        peer.reset()
+        for _ in range(3):
+            protocol.transport.write(b"x" * 1000)
+        await self.turn()
+        self.assertIsNotNone(protocol.reason)
+        self.assertEqual("<ended connection>", repr(protocol.transport))
+
+    async def test_failed_write_of_the_buffer(self) -> None:
+        """The same when the failure shows only when the buffer is sent."""
+        protocol, peer = self.connect()
+        protocol.transport.watches_peer = False
+        protocol.transport.pauseProducing()
+        protocol.transport.write(b"x" * 10_000_000)
+        protocol.transport.writeSomeData(b"more")
+        peer.reset()
+        await self.turn()
+        self.assertIsNotNone(protocol.reason)
+
+
+class TcpV6Tests(TcpTests):
+    """A client over TCP and IPv6."""
+
+    family, address = socket.AF_INET6, "::1"
+
+
+class UnixTests(RealTransportCase, TransportContract):
+    """A client over a unix socket."""
+
+    def connect(self) -> tuple[Recorder, RealPeer]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        return self.adopt(ours, theirs, DataPathUnixServer, "")
+
+    async def test_reset_by_the_peer(self) -> None:
+        """Unix sockets know no RST but this: the peer closes and leaves something unread."""
+        protocol, peer = self.connect()
+        protocol.transport.write(b"unread")
+        peer.sock.close()
+        await self.turn()
+        self.assertTrue(protocol.reason.check(ConnectionLost))
+
+    def test_addresses(self) -> None:
+        """Nothing is known of the peer."""
+        protocol, _ = self.connect()
+        self.assertEqual(UNIXAddress(None), protocol.transport.getPeer())
+        self.assertIsInstance(protocol.transport.getHost(), UNIXAddress)
+        protocol.transport.setTcpNoDelay(True)
+
+
+class PortTests(RealTransportCase):
+    """`DataPathPort`."""
+
+    def listen(self, sock: socket.socket) -> list[Recorder]:
+        """Accept on `sock`; gives back the protocols that come."""
+        protocols: list[Recorder] = []
+
+        def build() -> Recorder:
+            protocols.append(Recorder())
+            return protocols[-1]
+
+        sock.setblocking(False)
+        sock.listen()
+        port = DataPathPort(sock, Factory.forProtocol(build), self.reactor)
+        port.startListening()
+        self.addCleanup(port.stopListening)
+        return protocols
+
+    async def test_tcp(self) -> None:
+        """Clients are accepted, all at once if they come at once, and their transports are the data path's."""
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            sock = socket.socket(family)
+            sock.bind((address, 0))
+            protocols = self.listen(sock)
+            for _ in range(20):
+                self.addCleanup(socket.create_connection(sock.getsockname()[:2]).close)
+            await self.turn()
+            self.assertEqual(20, len(protocols))
+            for protocol in protocols:
+                self.assertIs(self.reactor, protocol.transport.reactor)
+                self.assertEqual(address, protocol.transport.getPeer().host)
+
+    async def test_unix(self) -> None:
+        """Clients on unix sockets are accepted, too."""
+        path = os.path.join(self.mktemp())
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        protocols = self.listen(sock)
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.connect(path)
+        await self.turn()
+        self.assertIsInstance(protocols[0].transport, DataPathUnixServer)
+
+
+class ReactorTests(RealTransportCase):
+    """`DataPathReactor`."""
+
+    connect = TcpTests.connect
+    family, address = TcpTests.family, TcpTests.address
+
+    async def test_one_that_fails_does_not_end_the_others(self) -> None:
+        """An error in one protocol ends its connection, and is logged."""
+        bad, bad_peer = self.connect()
+        good, good_peer = self.connect()
+        bad.fails = True
+        bad_peer.send(b"x")
+        good_peer.send(b"x")
+        await self.turn()
+        self.assertTrue(bad.reason.check(ZeroDivisionError))
+        self.assertEqual(b"x", good.data)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    async def test_one_that_fails_at_its_end(self) -> None:
+        """An error in `connectionLost` is logged as well."""
+        bad, bad_peer = self.connect()
+        good, good_peer = self.connect()
+        bad.fails_at_its_end = True
+        bad_peer.reset()
+        good_peer.send(b"x")
+        await self.turn()
+        self.assertEqual(b"x", good.data)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_what_is_watched(self) -> None:
+        """It can be listed, and taken away at once."""
+        protocol, _ = self.connect()
+        transport = protocol.transport
+        self.assertEqual([transport], self.reactor.getReaders())
+        self.assertEqual([], self.reactor.getWriters())
+        transport.startWriting()
+        self.assertEqual([transport], self.reactor.getWriters())
+        self.assertEqual([transport], self.reactor.removeAll())
+        self.assertEqual([], self.reactor.getReaders())
+        transport.stopReading()
+        transport.startReading()
+
+    async def test_close_ends_everything(self) -> None:
+        """Connections do not outlive their reactor."""
+        protocol, peer = self.connect()
+        self.reactor.close()
+        self.assertTrue(protocol.reason.check(ConnectionLost))
+        peer.take()
+
+    async def test_numbers_are_used_again(self) -> None:
+        """A descriptor that is closed and opened again in the same round gets no event of its predecessor."""
+        first, first_peer = self.connect()
+        second, second_peer = self.connect()
+        number = first.transport.fileno()
+        replacement: list[Recorder] = []
+
+        def replace(data: bytes) -> None:
+            first.transport.connectionLost(Failure(ConnectionDone()))
+            ours, theirs = socket.socketpair()
+            os.dup2(ours.fileno(), number) if ours.fileno() != number else None
+            protocol, _ = self.adopt(socket.socket(fileno=os.dup(number)), theirs, DataPathUnixServer, "")
+            replacement.append(protocol)
+            ours.close()
+
+        second.dataReceived = replace  # type: ignore[method-assign]
+        second_peer.send(b"x")
+        first_peer.reset()
+        select.select([second.transport], [], [], 1)
+        await self.turn()
+        self.assertIsNone(replacement[0].reason)
+
+    async def test_it_counts_as_one_descriptor(self) -> None:
+        """The main reactor sees one reader, by a name."""
+        self.assertIn(self.reactor, reactor.getReaders())
+        self.assertEqual("data path", self.reactor.logPrefix())
+        self.reactor.connectionLost(Failure(ConnectionLost()))
+        called: Deferred[None] = Deferred()
+        self.reactor.callLater(0, called.callback, None)
+        await called
