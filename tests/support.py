@@ -1,0 +1,158 @@
+"""Real processes and ports for the tests that run the real thing.
+
+Everything here blocks: the reactor does not turn meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TypeVar
+from unittest import TestCase
+from uuid import uuid4
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+_T = TypeVar("_T")
+# The environment variable by which descendants are known.
+MARK = "PROXYD_TEST_PROCESS"
+
+
+def script(name: str) -> str:
+    """The path of a command that is installed in the environment of the tests."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int, address: str = "127.0.0.1") -> bool:
+    """True when somebody listens on the port."""
+    with suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
+
+
+def wait_for(condition: Callable[[], _T], what: str, seconds: float = 10.0, interval: float = 0.02) -> _T:
+    """Ask until `condition` returns something true, and return it; an `AssertionError` names `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(interval)
+    return value
+
+
+class Process:
+    """A running command. What it prints is its `log`; nothing of it, nor of its descendants, outlives `case`.
+
+    `env` is added to the environment of the tests.
+    """
+
+    def __init__(
+        self, case: TestCase, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
+    ) -> None:
+        self._mark = f"{MARK}={uuid4().hex}"
+        name, _, value = self._mark.partition("=")
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the cleanup
+        case.addCleanup(self._log.close)
+        self._popen = subprocess.Popen(
+            [str(word) for word in argv],
+            env={**os.environ, **(env or {}), name: value},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        case.addCleanup(self.kill)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the command."""
+        return self._popen.pid
+
+    @property
+    def log(self) -> str:
+        """What was printed so far."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """True until the command itself has ended."""
+        return self._popen.poll() is None
+
+    def family(self) -> list[int]:
+        """The process ids of the command and of everything that inherited its environment, wherever they went."""
+        pids = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if self._mark.encode() in path.read_bytes().split(b"\0"):
+                    pids.append(int(path.parent.name))
+        return pids
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command."""
+        self._popen.send_signal(number)
+
+    def wait(self, seconds: float = 10.0) -> int:
+        """Wait until the command has ended, and return its status; that of a signal is negative."""
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self._popen.args!r} did not end within {seconds:g} s:\n{self.log}") from None
+
+    def wait_for(self, condition: Callable[[], _T], what: str, seconds: float = 10.0, interval: float = 0.02) -> _T:
+        """Wait as the function does, but not beyond the end of the command; print the log if it is in vain."""
+
+        def ask() -> _T:
+            is_running = self.is_running
+            if not (value := condition()) and not is_running:
+                raise AssertionError(f"{self._popen.args!r} ended with status {self._popen.returncode} before {what}")
+            return value
+
+        with self.log_on_failure():
+            return wait_for(ask, what, seconds, interval)
+
+    def wait_for_log(self, text: str, seconds: float = 10.0) -> str:
+        """Wait until `text` was printed, and return the line that has it."""
+
+        def find() -> str:
+            return next((line for line in self.log.splitlines() if text in line), "")
+
+        return self.wait_for(find, f"{text!r} in the log", seconds)
+
+    @contextmanager
+    def log_on_failure(self) -> Iterator[None]:
+        """Print the log when the block raises."""
+        try:
+            yield
+        except BaseException:
+            sys.stderr.write(f"\n--- log of {self._popen.args!r}\n{self.log}\n--- end of the log\n")
+            raise
+
+    def kill(self) -> None:
+        """End the command and all its descendants at once; does nothing when all of them have ended."""
+
+        def nothing_is_left() -> bool:
+            pids = self.family()
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not pids and not self.is_running
+
+        wait_for(nothing_is_left, f"end of {self._popen.args!r}")
