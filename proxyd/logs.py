@@ -99,6 +99,8 @@ class LineWriter:
             except OSError:
                 pass  # the reader is gone, and there is nowhere to say so
             self._written += len(data)
+        if self._close_fd:
+            os.close(self._fd)
 
     def close(self, seconds: float = 1.0) -> None:
         """Write what is left, but do not wait for longer than `seconds`."""
@@ -107,8 +109,8 @@ class LineWriter:
         self._hand_over()
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join(seconds)
-        if self._close_fd:
+            self._thread.join(seconds)  # it closes what it may still be writing to
+        elif self._close_fd:
             os.close(self._fd)
 
 
