@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import select
 import socket
 import struct
 import threading
@@ -13,6 +15,8 @@ from unittest import TestCase
 
 # Nothing on loopback takes that long; a test that waits longer hangs.
 PATIENCE_SECONDS = 10.0
+# A scripted upstream may have an idle connection for as long as its test takes.
+_IDLE_SECONDS = 60.0
 
 Script = Callable[["Wire"], None]
 
@@ -69,11 +73,18 @@ class Wire:
             return head, self.exactly(int(length[1]))
         body = b""
         if re.search(rb"(?i)\r\ntransfer-encoding: *chunked\r\n", head):
-            while size := int(self.until(b"\r\n").split(b";")[0], 16):
-                body += self.exactly(size)
-                self.until(b"\r\n")
+            while piece := self.chunk():
+                body += piece
             self.until(b"\r\n")
         return head, body
+
+    def chunk(self) -> bytes:
+        """Read a chunk and return what is in it; the last one is empty, and its trailer section is left to be read."""
+        size = int(self.until(b"\r\n").split(b";")[0], 16)
+        data = self.exactly(size)
+        if size:
+            self.until(b"\r\n")
+        return data
 
     def is_closed(self, seconds: float = 2.0) -> bool:
         """Whether the peer closes within `seconds`; what it sends before is dropped."""
@@ -86,6 +97,10 @@ class Wire:
         except OSError:
             return True
         return True
+
+    def finish(self) -> None:
+        """Close our side only: nothing more is sent, but the rest can be read."""
+        self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close with a FIN."""
@@ -125,8 +140,10 @@ class ScriptedUpstream:
                 threading.Thread(target=self._run, args=(sock,), daemon=True).start()
 
     def _run(self, sock: socket.socket) -> None:
+        wire = Wire(sock)
+        sock.settimeout(_IDLE_SECONDS)
         try:
-            self._script(Wire(sock))
+            self._script(wire)
         except (ConnectionError, BrokenPipeError):
             pass  # the other side left; what that means is up to the test
         except BaseException as error:  # noqa: BLE001  # a thread has nobody to raise to
@@ -139,6 +156,32 @@ class ScriptedUpstream:
         self._listening.close()
         if self._errors:
             raise AssertionError("an upstream's script failed") from self._errors[0]
+
+
+class ManualUpstream:
+    """Listens on a free port; the test accepts the connections itself, and is the upstream on each of them."""
+
+    def __init__(self, case: TestCase, *, receive_buffer: int = 0) -> None:
+        self._listening = socket.socket()
+        case.addCleanup(self._listening.close)
+        if receive_buffer:
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(128)
+        self._listening.settimeout(PATIENCE_SECONDS)
+        self._case = case
+        self.port: int = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def accept(self) -> Wire:
+        """The next connection."""
+        sock, _ = self._listening.accept()
+        self._case.addCleanup(sock.close)
+        return Wire(sock)
+
+    def is_asked(self) -> bool:
+        """Whether a connection waits to be accepted; one that was made before an answer is seen here."""
+        return bool(select.select([self._listening], [], [], 0)[0])
 
 
 def connect(port: int, *, receive_buffer: int = 0) -> Wire:
@@ -174,6 +217,17 @@ def resident_bytes(pid: int) -> int:
     """The memory that a process has in use."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * 4096
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has ever had in use."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
+
+def open_descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def cpu_seconds(pid: int) -> float:

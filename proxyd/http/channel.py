@@ -36,6 +36,7 @@ _REQUESTS_A_TURN = 16
 
 # What a head can never become right with, whatever follows: no need to wait for its end.
 _HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class _State(Enum):
@@ -91,7 +92,9 @@ class HTTPChannel(Protocol):
         elif state is _State.BODY:
             self._read_body(data)
         elif state is _State.HEAD:
-            self._read_requests(self._buffer + data)
+            data = self._buffer + data
+            self._buffer = b""  # from now on what comes behind this head, and nothing of the head itself
+            self._read_requests(data)
         elif state is _State.ANSWERING:
             # The next request, before its turn: not one byte more of it is read, but the client's end is noticed.
             self._buffer += data
@@ -108,10 +111,13 @@ class HTTPChannel(Protocol):
         self._is_reading_requests = True
         try:
             while True:
-                while data[:2] == CRLF:  # RFC 9112 §2.2
-                    data = data[2:]
+                if data[:2] == CRLF and (empty := _EMPTY_LINES.match(data)):  # RFC 9112 §2.2
+                    data = data[empty.end() :]
                 if not data:
                     break
+                if self.transport.unsent:
+                    self._await_taker(data)
+                    return
                 if served == _REQUESTS_A_TURN:
                     self._yield_turn(data)
                     return
@@ -162,6 +168,19 @@ class HTTPChannel(Protocol):
         self._buffer = data
         self._state = _State.ANSWERING
         self._pause()
+        self.site.call_later(0, self._take_turn)
+
+    def _await_taker(self, data: bytes) -> None:
+        """The last answer is not taken yet: the next request waits until it is, or answers would pile up."""
+        self._buffer = data
+        self._state = _State.ANSWERING
+        self._pause()
+        self.stalled()
+        self.transport.registerProducer(_Backlog(self), False)
+
+    def answers_taken(self) -> None:
+        """Everything that was sent has been taken."""
+        self.transport.unregisterProducer()
         self.site.call_later(0, self._take_turn)
 
     def _take_turn(self) -> None:
@@ -442,3 +461,18 @@ class HTTPChannel(Protocol):
     def abortConnection(self) -> None:
         """Cut the connection."""
         self.transport.abortConnection()
+
+
+class _Backlog:
+    """The requests that wait in `channel` for the client to take the last answer, as its transport sees them."""
+
+    def __init__(self, channel: HTTPChannel) -> None:
+        self._channel = channel
+
+    def resumeProducing(self) -> None:
+        """The client has taken everything; the first call, when this is registered, comes before that."""
+        if not self._channel.transport.unsent:
+            self._channel.answers_taken()
+
+    def stopProducing(self) -> None:
+        """The client is gone; its channel is told so."""

@@ -93,6 +93,7 @@ class RouteTree(Resource):
     def _answers_itself(self, request: Request) -> bool:
         """CONNECT and `OPTIONS *` concern the proxy, not a route (RFC 9110 §9.3.6, §9.3.7)."""
         if request.method == b"CONNECT":
+            request.head.keep_alive = False  # what follows is meant for whom the client wanted to reach
             raise RequestError(405, "CONNECT is not served")
         if request.head.target == b"*" and request.method == b"OPTIONS":
             request.answer(204, [])

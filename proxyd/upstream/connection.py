@@ -5,6 +5,7 @@ Owns the wire of the upstream's side. What a response means for the client is up
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,10 @@ from proxyd.net.tcp import LARGE_READ, SMALL_READ
 
 if TYPE_CHECKING:
     from proxyd.upstream.pools import UpstreamPool
+
+
+# With such a line the end of a head would be waited for in vain.
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class ResponseReceiver(Protocol):
@@ -168,6 +173,8 @@ class UpstreamConnection(protocol.Protocol):
                     self._fail(MalformedResponseError(self._name, "the head is longer than limits.headers"))
                 elif data[:4] != b"HTTP"[: len(data)]:
                     self._fail(MalformedResponseError(self._name, "this is not HTTP/1.x"))
+                elif _BARE_LF.search(data):
+                    self._fail(MalformedResponseError(self._name, "a line of the head ends in a bare LF"))
                 else:
                     self._buffer = data
                 return

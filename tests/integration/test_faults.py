@@ -1,0 +1,910 @@
+"""What a running proxy makes of upstreams and clients that break, lie, stall or leave."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import ClassVar
+
+from tests.integration.proxies import Proxy, ProxyTestCase
+from tests.support import free_port, wait_for
+from tests.wire import (
+    ManualUpstream,
+    ScriptedUpstream,
+    Wire,
+    answering,
+    connect,
+    cpu_seconds,
+    now,
+    open_descriptors,
+    resident_bytes,
+)
+
+GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
+GET_1_0 = b"GET %b HTTP/1.0\r\n\r\n"
+POST = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n"
+CHUNKED_POST = b"POST %b HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+MIB = 1024 * 1024
+
+# Key and answer of RFC 6455 §1.3.
+_HANDSHAKE = (
+    b"GET %b/tunnel HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
+# Whole first packets of an upstream that must never reach a client as an answer (RFC 9112 §4, §5, §6).
+_NO_RESPONSES = [
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"\x15\x03\x01\x00\x02\x02\x46",
+    b"<html>hello</html>",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"HTTP/2 200\r\n\r\n",
+    b"HTTP/1.1 abc OK\r\n\r\n",
+    b"HTTP/1.1 99 Low\r\n\r\n",
+    b"HTTP/1.1 1000 High\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n: empty name\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Space : a\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Folded: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX-Null: a\x00b\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+    b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
+    b"HTTP/1.1 102 Processing\r\n\r\n" * 17 + OK,
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+]
+
+# Heads that are 400 and the end of the connection (RFC 9112 §2-§6); `%b` is where the target goes.
+_BAD_REQUESTS = [
+    b"%b\r\n\r\n",
+    b"GET %b\r\nHost: a\r\n\r\n",
+    b"GET  %b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET %b HTTP/1.1 \r\nHost: a\r\n\r\n",
+    b" GET %b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"G(T %b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET %b a HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET %b\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET %b HTTP/1.1\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a, b\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX Y: a\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Space : a\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Folded: a\r\n b\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Null: \x00\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Return: a\rb\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Feed: a\nX-Hidden: b\r\n\r\n",
+    b"GET %b HTTP/1.1\nHost: a\n\n",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: -2\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 0x2\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n0123456789",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551618\r\n\r\nok",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    b'POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n',
+    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n",
+    b"POST %b HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nok",
+]
+
+# Chunked bodies that break off the request with 400 (RFC 9112 §7.1).
+_BAD_CHUNKS = [
+    b"x\r\n",
+    b"-2\r\nok\r\n0\r\n\r\n",
+    b"+2\r\nok\r\n0\r\n\r\n",
+    b"0x2\r\nok\r\n0\r\n\r\n",
+    b" 2\r\nok\r\n0\r\n\r\n",
+    b"2 \r\nok\r\n0\r\n\r\n",
+    b"\r\nok\r\n0\r\n\r\n",
+    b"2\nok\r\n0\r\n\r\n",
+    b"2;a\nb\r\nok\r\n0\r\n\r\n",
+    b"2\r\nokay\r\n0\r\n\r\n",
+    b"2\r\nok\n0\r\n\r\n",
+    b"10000000000000002\r\nok\r\n0\r\n\r\n",
+    b"2;" + b"a" * 5000 + b"\r\nok\r\n0\r\n\r\n",
+    b"2\r\nok\r\n0\r\nno colon\r\n\r\n",
+    b"2\r\nok\r\n0\r\nX-Trailer: " + b"a" * 10_000 + b"\r\n\r\n",
+]
+
+
+class UpstreamFaultTests(ProxyTestCase):
+    """Faults of an upstream before the client has seen anything of an answer."""
+
+    statuses: ClassVar[dict[int, int]] = {}
+
+    def assert_fault(self, status: int, message: tuple[bytes, bytes]) -> None:
+        """The client got this status, a body that belongs to it, and nothing of the upstream's."""
+        head, body = message
+        self.assert_status(self.statuses.get(status, status), head)
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head)
+        self.assertNotIn(b"ok!", body)
+        self.assert_alive()
+
+    def test_refused(self) -> None:
+        """Nobody listens: 502, and at once; a connection that is not at fault serves the next request."""
+        key = self.route(f"http://127.0.0.1:{free_port()}")
+        client = self.client()
+        for _ in range(3):
+            began = now()
+            self.assert_fault(502, self.ask(key, client=client))
+            self.assertLess(now() - began, 5)
+
+    def test_no_such_socket(self) -> None:
+        """A unix socket that is not there is an upstream that refuses."""
+        self.assert_fault(502, self.ask(self.route("http+unix://%2Fno%2Fsuch%2Fsocket")))
+
+    def test_unreachable(self) -> None:
+        """An upstream that swallows connections is 504 after `timeouts.connect`."""
+        with socket.socket() as full, contextlib.ExitStack() as stack:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):  # one fits the queue; the kernel drops what comes after it
+                filling = stack.enter_context(socket.socket())
+                filling.setblocking(False)
+                filling.connect_ex(full.getsockname())
+            key = self.route(f"http://127.0.0.1:{full.getsockname()[1]}", timeouts={"connect": "300ms"})
+            self.assert_fault(504, self.ask(key))
+
+    def test_silent(self) -> None:
+        """An upstream that accepts and says nothing is 504 after `timeouts.response`, and its connection ends."""
+        client, upstream = self.begin(GET, timeouts={"response": "300ms"})
+        self.assert_fault(504, client.message())
+        self.assertTrue(upstream.head())
+        self.assertTrue(upstream.is_closed(10))
+
+    def test_silent_in_the_head(self) -> None:
+        """Half a head does not count as an answer."""
+        client, upstream = self.begin(GET, timeouts={"response": "300ms"})
+        upstream.send(b"HTTP/1.1 200 OK\r\nX-")
+        self.assert_fault(504, client.message())
+
+    def test_ended_before_the_head(self) -> None:
+        """A connection that ends, by FIN or RST, before a complete head is 502, whatever came of it."""
+        for sent in (b"", b"H", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 103 Early Hints\r\n\r\n"):
+            for resets in (False, True):
+                client, upstream = self.begin(GET)
+                upstream.head()
+                upstream.send(sent)
+                if resets:
+                    upstream.reset()
+                else:
+                    upstream.close()
+                head = client.head()
+                if head.startswith(b"HTTP/1.1 103 "):
+                    head = client.head()
+                self.assert_status(self.statuses.get(502, 502), head)
+        self.assert_alive()
+
+    def test_no_response_at_all(self) -> None:
+        """What is not HTTP/1.x, or could be read in two ways, is 502; nothing of it is passed on."""
+        for sent in _NO_RESPONSES:
+            client, upstream = self.begin(GET)
+            upstream.head()
+            upstream.send(sent)
+            head = client.message()[0]
+            while head.startswith(b"HTTP/1.1 10"):
+                head = client.message()[0]
+            self.assertEqual(b"HTTP/1.1 %d " % self.statuses.get(502, 502), head[:13], sent[:80])
+            self.assertIn(b"\r\nX-Request-Id: ", head)  # a page of the proxy's own
+            self.assertTrue(upstream.is_closed(10), sent[:80])
+        self.assert_alive()
+
+    def test_errors_of_the_upstream_are_its_own(self) -> None:
+        """An error that the upstream answers itself is passed on as it is."""
+        for status in (b"404 Nope", b"500 Ouch", b"502 Mine", b"503 Busy", b"504 Late"):
+            client, upstream = self.begin(GET)
+            upstream.head()
+            upstream.send(b"HTTP/1.1 %b\r\nContent-Length: 2\r\nX-Own: yes\r\n\r\nok" % status)
+            head, body = client.message()
+            self.assertTrue(head.startswith(b"HTTP/1.1 " + status + b"\r\n"), head)
+            self.assertIn(b"X-Own: yes\r\n", head)
+            self.assertEqual(b"ok", body)
+
+
+class ChpUpstreamFaultTests(UpstreamFaultTests):
+    """The same under `errors.statuses: chp`: every fault of an upstream is 503."""
+
+    settings = "errors: {statuses: chp}"
+    statuses: ClassVar[dict[int, int]] = {502: 503, 504: 503}
+
+
+class CutTests(ProxyTestCase):
+    """Upstreams that break off in the middle of a body: the client must not take what it got for the whole."""
+
+    def test_cut_in_a_body_with_a_length(self) -> None:
+        """The client has less than was announced, and then the end."""
+        for resets in (False, True):
+            client, upstream = self.begin(GET)
+            upstream.head()
+            upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            self.assertIn(b"Content-Length: 100\r\n", client.head())
+            self.assertEqual(b"half", client.exactly(4))
+            if resets:
+                upstream.reset()
+            else:
+                upstream.close()
+            self.assertEqual(b"", client.rest())
+        self.assert_alive()
+
+    def test_cut_in_a_chunked_body(self) -> None:
+        """The client gets no last chunk, wherever it was cut."""
+        for sent in (b"4\r\nhalf\r\n", b"6\r\nhalf", b"4\r\nhalf\r", b"4\r\nhalf\r\n0\r\n", b"4\r\nhalf\r\n0"):
+            for resets in (False, True):
+                client, upstream = self.begin(GET)
+                upstream.head()
+                upstream.send(CHUNKED_OK + sent)
+                self.assertIn(b"Transfer-Encoding: chunked\r\n", client.head())
+                self.assertEqual(b"half", client.chunk())
+                if resets:
+                    upstream.reset()
+                else:
+                    upstream.close()
+                self.assertEqual(b"", client.rest())
+        self.assert_alive()
+
+    def test_framing_that_breaks_in_the_middle(self) -> None:
+        """A chunk that is none cuts the answer as the end of the connection would, and nothing of it is passed on."""
+        client, upstream = self.begin(GET)
+        upstream.head()
+        upstream.send(CHUNKED_OK + b"4\r\nhalf\r\n")
+        client.head()
+        self.assertEqual(b"half", client.chunk())
+        upstream.send(b"nonsense\r\n0\r\n\r\n")
+        self.assertEqual(b"", client.rest())
+        self.assertTrue(upstream.is_closed(10))
+
+    def test_reset_of_a_body_until_close(self) -> None:
+        """An old client, to whom the end means that all is there, gets a reset instead of an end."""
+        client, upstream = self.begin(GET_1_0)
+        upstream.head()
+        upstream.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        client.head()
+        self.assertEqual(b"half", client.exactly(4))
+        upstream.reset()
+        with self.assertRaises(ConnectionResetError):
+            client.sock.recv(1)
+
+        client, upstream = self.begin(GET)
+        upstream.head()
+        upstream.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        client.head()
+        self.assertEqual(b"half", client.chunk())
+        upstream.reset()
+        self.assertEqual(b"", client.rest())
+
+    def test_silence_in_a_body(self) -> None:
+        """An answer that does not go on within `timeouts.idle` of its route is cut."""
+        client, upstream = self.begin(GET, timeouts={"idle": "300ms"})
+        upstream.head()
+        upstream.send(CHUNKED_OK + b"4\r\nhalf\r\n")
+        client.head()
+        self.assertEqual(b"half", client.chunk())
+        self.assertEqual(b"", client.rest())
+        self.assertTrue(upstream.is_closed(10))
+
+    def test_more_than_the_length(self) -> None:
+        """Bytes behind an answer reach nobody, least of all as the answer to the next request."""
+        client, upstream = self.begin(GET)
+        upstream.head()
+        upstream.send(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+        self.assertEqual(b"ok", client.message()[1])
+        self.assertTrue(upstream.is_closed(10))
+        client.send(GET % self.route(ScriptedUpstream(self, answering(b"right"))).encode())
+        self.assertEqual(b"right", client.message()[1])
+
+
+class ReuseTests(ProxyTestCase):
+    """Connections to upstreams that end between two requests, or at the very moment of the second."""
+
+    def reuse(self, request: bytes) -> tuple[Wire, Wire, ManualUpstream]:
+        """Send `request` on connections that have served before."""
+        upstream = ManualUpstream(self)
+        key = self.route(upstream).encode()
+        client = self.client()
+        client.send(GET % key)
+        wire = upstream.accept()
+        wire.head()
+        wire.send(OK)
+        client.message()
+        client.send(request % key)
+        return client, wire, upstream
+
+    def test_closed_while_idle(self) -> None:
+        """A kept connection that the upstream has closed hurts nobody, whatever the method."""
+        for request in (GET, POST + b"body!!"):
+            upstream = ManualUpstream(self)
+            key = self.route(upstream).encode()
+            client = self.client()
+            client.send(GET % key)
+            wire = upstream.accept()
+            wire.head()
+            wire.send(OK)
+            client.message()
+            wire.close()
+            client.send(request % key)
+            wire = upstream.accept()
+            self.assertTrue(wire.message()[0].startswith(request[:4]))
+            wire.send(OK)
+            self.assert_status(200, client.message())
+
+    def test_closed_at_the_moment_of_reuse(self) -> None:
+        """What may be repeated is repeated once, on a fresh connection, and the client never knows."""
+        for request in (GET, b"DELETE %b HTTP/1.1\r\nHost: test\r\n\r\n", b"HEAD %b HTTP/1.1\r\nHost: test\r\n\r\n"):
+            for resets in (False, True):
+                client, wire, upstream = self.reuse(request)
+                first = wire.head()
+                if resets:
+                    wire.reset()
+                else:
+                    wire.close()
+                wire = upstream.accept()
+                self.assertEqual(first, wire.head())
+                wire.send(OK if not request.startswith(b"HEAD") else b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+                self.assert_status(200, client.head())
+
+    def test_repeated_only_once(self) -> None:
+        """The second failure is the client's to know."""
+        client, wire, upstream = self.reuse(GET)
+        wire.head()
+        wire.close()
+        wire = upstream.accept()
+        wire.head()
+        wire.close()
+        self.assert_status(502, client.message())
+        self.assertFalse(upstream.is_asked())
+
+    def test_not_repeated_after_the_first_byte(self) -> None:
+        """An upstream that has begun to answer has acted on the request."""
+        client, wire, upstream = self.reuse(GET)
+        wire.head()
+        wire.send(b"H")
+        wire.close()
+        self.assert_status(502, client.message())
+        self.assertFalse(upstream.is_asked())
+
+    def test_a_post_is_delivered_once(self) -> None:
+        """What is not idempotent, or had a body, is never sent a second time."""
+        put = POST.replace(b"POST", b"PUT") + b"body!!"
+        for request in (POST + b"body!!", put, b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"):
+            client, wire, upstream = self.reuse(request)
+            wire.message()
+            wire.close()
+            self.assert_status(502, client.message())
+            self.assertFalse(upstream.is_asked())
+
+
+class ClientLeavesTests(ProxyTestCase):
+    """Clients that go, by FIN or RST: so does what was done for them, at once."""
+
+    def leave(self, client: Wire, how: str) -> None:
+        """End the client's connection, or our side of it."""
+        if how == "RST":
+            client.reset()
+        elif how == "FIN":
+            client.close()
+        else:
+            client.finish()
+
+    def test_while_the_upstream_thinks(self) -> None:
+        """An upstream is not left to work for nobody; half a close is a close."""
+        for how in ("FIN", "RST", "half"):
+            client, upstream = self.begin(GET)
+            upstream.head()
+            self.leave(client, how)
+            self.assertTrue(upstream.is_closed(10), how)
+        self.assert_alive()
+
+    def test_in_the_download(self) -> None:
+        """An endless answer ends when nobody reads it any more, also while the client was not reading it before."""
+        for how in ("FIN", "RST"):
+            for reads in (True, False):
+                sent = threading.Event()
+                ended = threading.Event()
+
+                def pour(wire: Wire, sent: threading.Event = sent, ended: threading.Event = ended) -> None:
+                    wire.head()
+                    wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
+                    wire.sock.settimeout(1)
+                    with contextlib.suppress(ConnectionError):
+                        while not ended.is_set():
+                            try:
+                                wire.sock.send(bytes(MIB))
+                            except TimeoutError:
+                                sent.set()  # nobody takes more: everything is full
+                    ended.set()
+
+                client = self.client(receive_buffer=0 if reads else 8192)
+                client.send(GET % self.route(ScriptedUpstream(self, pour)).encode())
+                client.head()
+                if reads:
+                    client.sock.recv(MIB)
+                else:
+                    self.assertTrue(sent.wait(20))
+                self.leave(client, how)
+                self.assertTrue(ended.wait(20), (how, reads))
+
+    def test_in_the_upload(self) -> None:
+        """The upstream does not get to see a body that looks complete, and its connection ends."""
+        for how in ("FIN", "RST", "half"):
+            client, upstream = self.begin(CHUNKED_POST + b"4\r\nhalf\r\n")
+            upstream.head()
+            self.assertEqual(b"half", upstream.chunk())
+            self.leave(client, how)
+            self.assertEqual(b"", upstream.rest(), how)
+
+            client, upstream = self.begin(POST + b"half")
+            upstream.head()
+            self.assertEqual(b"half", upstream.exactly(4))
+            self.leave(client, how)
+            self.assertEqual(b"", upstream.rest(), how)
+
+    def test_behind_pipelined_requests(self) -> None:
+        """A client that leaves takes the requests along that wait for their turn."""
+        client, upstream = self.begin(GET)
+        client.send(GET % b"/test_behind_pipelined_requests/1/second")
+        upstream.head()
+        client.close()
+        self.assertTrue(upstream.is_closed(10))
+        self.assertEqual(b"", upstream.buffer)
+
+
+class RefusedClientTestCase(ProxyTestCase):
+    """What happens to clients that the proxy does not want to hear more of."""
+
+    def assert_refused(self, status: int, client: Wire, what: object = "") -> None:
+        """The client gets this status and `Connection: close`, and then the end."""
+        head, _ = client.message()
+        self.assertEqual(b"HTTP/1.1 %d " % status, head[:13], what)
+        self.assertIn(b"\r\nConnection: close\r\n", head)
+        client.finish()
+        self.assertEqual(b"", client.rest(), what)
+
+
+class BadClientTests(RefusedClientTestCase):
+    """Clients that send what is no request, or too much."""
+
+    settings = "limits: {body: 1000}"
+
+    def test_malformed_requests(self) -> None:
+        """400 and the end, and the upstream never hears of it."""
+        upstream = ManualUpstream(self)
+        key = self.route(upstream).encode()
+        for request in _BAD_REQUESTS:
+            client = self.client()
+            client.send(request % key)
+            self.assert_refused(400, client, request)
+        self.assertFalse(upstream.is_asked())
+        self.assert_alive()
+
+    def test_other_protocols(self) -> None:
+        """TLS, HTTP/2 and nonsense on a port of HTTP/1.1 are refused, and CONNECT leads nowhere."""
+        upstream = ManualUpstream(self)
+        self.proxy.put_route("/", upstream.url)
+        self.addCleanup(self.proxy.delete_route, "/")
+        for request in (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
+            b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+            b"GET / RTSP/1.0\r\nHost: a\r\n\r\n",
+            b"\x00" * 20_000,
+        ):
+            client = self.client()
+            client.send(request)
+            head = client.head()
+            self.assertRegex(head, rb"\AHTTP/1\.1 (4\d\d|50[15]) ", request[:40])
+            self.assertIn(b"\r\nConnection: close\r\n", head)
+            client.finish()
+            self.assertTrue(client.is_closed(10), request[:40])
+        self.assertFalse(upstream.is_asked())
+        self.assert_alive()
+
+    def test_good_request_before_a_bad_one(self) -> None:
+        """The good one gets its answer, the bad one its own, in that order."""
+        client, upstream = self.begin(GET)
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + GET % b"/test_good_request_before_a_bad_one/1")
+        upstream.head()
+        upstream.send(OK)
+        self.assertEqual(b"ok", client.message()[1])
+        self.assert_refused(400, client)
+        self.assertEqual(b"", upstream.buffer)
+
+    def test_malformed_chunks(self) -> None:
+        """A chunked body that breaks the rules ends the request on both sides; the upstream never sees its end."""
+        for body in _BAD_CHUNKS:
+            for together in (True, False):
+                upstream = ManualUpstream(self)
+                client = self.client()
+                head = CHUNKED_POST % self.route(upstream).encode()
+                if together:
+                    client.send(head + body)
+                else:
+                    client.send(head)
+                    wire = upstream.accept()
+                    wire.head()
+                    client.send(body)
+                    self.assertNotIn(b"0\r\n", wire.rest())
+                self.assert_refused(400, client, body[:40])
+                if together and upstream.is_asked():
+                    self.assertNotIn(b"\r\n0\r\n", upstream.accept().rest())
+        self.assert_alive()
+
+    def test_too_much(self) -> None:
+        """What is beyond a limit is answered by the status that says which, and forwarded to nobody."""
+        upstream = ManualUpstream(self)
+        key = self.route(upstream).encode()
+        line = b"GET %b HTTP/1.1\r\nHost: a\r\n" % key
+        for status, request in (
+            (414, b"GET %b?%b HTTP/1.1\r\nHost: a\r\n\r\n" % (key, b"a" * 9000)),
+            (414, b"GET %b?%b" % (key, b"a" * 100_000)),
+            (431, line + b"X-Long: %b\r\n\r\n" % (b"a" * 17_000)),
+            (431, line + b"".join(b"X-%d: %b\r\n" % (number, b"a" * 8000) for number in range(10)) + b"\r\n"),
+            (431, line + b"X-Many: a\r\n" * 250 + b"\r\n"),
+            (431, line + b"X-Endless: " + b"a" * 200_000),
+            (413, b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" % key),
+        ):
+            client = self.client()
+            with contextlib.suppress(ConnectionError):
+                client.send(request)
+            self.assert_refused(status, client, request[:40])
+        self.assertFalse(upstream.is_asked())
+        self.assert_alive()
+
+    def test_just_below_the_limits(self) -> None:
+        """What fits arrives as it was sent."""
+        client = self.client()
+        upstream = ManualUpstream(self)
+        fields = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 12_000) for number in range(4))
+        client.send(b"GET %b?%b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (self.route(upstream).encode(), b"q" * 8000, fields))
+        wire = upstream.accept()
+        head = wire.head()
+        self.assertIn(b"q" * 8000, head)
+        self.assertEqual(4, head.count(b"a" * 12_000))
+        wire.send(OK)
+        self.assert_status(200, client.message())
+
+    def test_chunked_body_beyond_the_limit(self) -> None:
+        """The limit of a body holds as well for one without a length: 413, and the upstream never sees its end."""
+        client, upstream = self.begin(CHUNKED_POST)
+        client.send(b"258\r\n" + bytes(600) + b"\r\n258\r\n" + bytes(600) + b"\r\n0\r\n\r\n")
+        self.assert_refused(413, client)
+        self.assertFalse(upstream.rest().endswith(b"0\r\n\r\n"))
+
+
+class SlowClientTests(RefusedClientTestCase):
+    """Clients that send or take too slowly, or not at all."""
+
+    settings = "timeouts: {header: 500ms, body_idle: 500ms, keep_alive: 500ms}"
+
+    def test_head_that_takes_too_long(self) -> None:
+        """Bytes one by one do not keep a head alive: 408 after `timeouts.header`, and the end."""
+        client = self.client()
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+        client.sock.settimeout(0.05)
+        deadline = now() + 20
+        while now() < deadline:
+            with contextlib.suppress(TimeoutError):
+                client.buffer += client.sock.recv(65536)
+                break
+            client.sock.send(b"a")
+        client.sock.settimeout(10)
+        self.assert_refused(408, client)
+
+    def test_connection_that_says_nothing(self) -> None:
+        """Who never begins, and who does not come back, is closed without a word."""
+        client = self.client()
+        self.assertEqual(b"", client.rest())
+        client = self.client()
+        self.ask("/healthz", client=client)
+        self.assertEqual(b"", client.rest())
+
+    def test_body_that_does_not_come(self) -> None:
+        """An upload that stops is 408 after `timeouts.body_idle`, and the upstream's request ends."""
+        for request in (POST + b"half", CHUNKED_POST + b"4\r\nhalf\r\n"):
+            client, upstream = self.begin(request)
+            upstream.head()
+            self.assert_refused(408, client)
+            self.assertTrue(upstream.is_closed(10))
+
+    def test_reader_that_is_stuck(self) -> None:
+        """A client that takes nothing of its answer for `timeouts.body_idle` is dropped, and the upstream is free."""
+        ended = threading.Event()
+
+        def pour(wire: Wire) -> None:
+            wire.head()
+            wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    wire.send(bytes(MIB))
+            ended.set()
+
+        key = self.route(ScriptedUpstream(self, pour)).encode()
+        client = self.client(receive_buffer=8192)
+        client.send(GET % key)
+        client.head()
+        self.assertTrue(ended.wait(20))
+
+    def test_reader_of_nothing_that_asks_on(self) -> None:
+        """A client that takes none of its answers is dropped as well when each of them is small."""
+        key = self.route(ScriptedUpstream(self, answering(bytes(10_000)))).encode()
+        client = self.client(receive_buffer=8192)
+        client.sock.settimeout(0.2)
+        deadline = now() + 20
+        with self.assertRaises(ConnectionError):
+            while now() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    client.sock.send(GET % key * 100)
+
+    def test_upload_that_the_upstream_does_not_take(self) -> None:
+        """A client that has to wait for the upstream is not too slow."""
+        client, upstream = self.begin(b"PUT %b HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n")
+        client.sock.settimeout(1.5)  # three times `timeouts.body_idle`
+        with self.assertRaises(TimeoutError):
+            for _ in range(1000):
+                client.send(bytes(MIB))
+        self.assertIn(b"PUT ", upstream.head())
+        upstream.send(OK)
+        client.sock.settimeout(10)
+        self.assert_status(200, client.message())
+
+
+class FloodTests(ProxyTestCase):
+    """Clients that send without an end and without reading."""
+
+    def setUp(self) -> None:
+        """Start a proxy whose memory no other test has used, and let it load what it loads at the first exchange."""
+        self.use(Proxy(self))
+        self.ask(self.route(ScriptedUpstream(self, answering())))
+
+    def test_pipelined_requests(self) -> None:
+        """Twenty thousand requests at once cost little, starve nobody, and end with the client who sent them."""
+        answered = [0]
+
+        def count(wire: Wire) -> None:
+            while wire.message()[0]:
+                answered[0] += 1
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000))
+
+        key = self.route(ScriptedUpstream(self, count)).encode()
+        before = resident_bytes(self.proxy.pid)
+        client = self.client(receive_buffer=8192)
+
+        def flood() -> None:
+            with contextlib.suppress(OSError):
+                client.send(GET % key * 20_000)
+
+        thread = threading.Thread(target=flood, daemon=True)
+        thread.start()
+        wait_for(lambda: answered[0] > 0, "the first answers")
+        for _ in range(5):
+            began = now()
+            self.assert_alive()
+            self.assertLess(now() - began, 5)
+        seen = [-1]
+
+        def has_stopped() -> bool:
+            last, seen[0] = seen[0], answered[0]
+            return last == answered[0]
+
+        wait_for(has_stopped, "a client that reads nothing is served no more", 30, 0.5)
+        self.assertLess(resident_bytes(self.proxy.pid) - before, 16 * MIB)
+        client.reset()
+        thread.join(10)
+        self.assert_alive()
+        self.assertLess(answered[0], 20_000)
+
+    def test_late_reader_of_many_answers(self) -> None:
+        """A client that reads nothing for a while gets all of its answers after that, in order."""
+        answered = [0]
+
+        def answer(wire: Wire) -> None:
+            while head := wire.message()[0]:
+                answered[0] += 1
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n%10000b" % head.split()[1])
+
+        key = self.route(ScriptedUpstream(self, answer)).encode()
+        requests = [GET % (b"%b/%d" % (key, number)) for number in range(1500)]
+        client = self.client(receive_buffer=8192)
+        thread = threading.Thread(target=client.send, args=[b"".join(requests)], daemon=True)
+        thread.start()
+        seen = [-1]
+
+        def has_stopped() -> bool:
+            last, seen[0] = seen[0], answered[0]
+            return last == answered[0] > 0
+
+        wait_for(has_stopped, "a client that reads nothing is served no more", 30, 0.5)
+        self.assertLess(answered[0], len(requests))
+        for request in requests:
+            self.assertEqual(request.split()[1], client.message()[1].strip())
+        thread.join(10)
+        self.assertEqual(len(requests), answered[0])
+
+    def test_endless_head(self) -> None:
+        """A head without an end, or lines before one, cost neither memory nor much time."""
+        before, used = resident_bytes(self.proxy.pid), cpu_seconds(self.proxy.pid)
+        for start in (b"GET /", b"GET / HTTP/1.1\r\nX: ", b"", b"\r\n"):
+            client = self.client()
+            with contextlib.suppress(ConnectionError):
+                client.send(start)
+                for _ in range(100):
+                    client.send((start if start == b"\r\n" else b"a") * (MIB // 4))
+            if start != b"\r\n":
+                self.assertTrue(client.is_closed(10), start)
+            client.close()
+        self.assertLess(resident_bytes(self.proxy.pid) - before, 16 * MIB)
+        self.assertLess(cpu_seconds(self.proxy.pid) - used, 2)
+        self.assert_alive()
+
+
+class DescriptorTests(ProxyTestCase):
+    """A process that has few descriptors, or should have given them back."""
+
+    def setUp(self) -> None:
+        """Each test starts a proxy of its own."""
+
+    def test_none_left_for_clients(self) -> None:
+        """Out of descriptors the process neither dies nor spins nor fills the log, and recovers at once."""
+        self.use(Proxy(self, descriptors=48))
+        key = self.route(ScriptedUpstream(self, answering()))
+        self.assert_status(200, self.ask(key))
+        logged = len(self.proxy.process.log)
+        clients = [connect(self.proxy.port) for _ in range(80)]
+        wait_for(lambda: open_descriptors(self.proxy.pid) >= 46, "all descriptors are in use")
+        used, began = cpu_seconds(self.proxy.pid), now()
+        self.assertFalse(clients[0].is_closed(1))  # a second of starvation, which those who are in do not feel
+        self.assertLess((cpu_seconds(self.proxy.pid) - used) / (now() - began), 0.5)
+        said = self.proxy.process.log[logged:]
+        self.assertIn("clients are turned away: EMFILE", said)
+        self.assertLess(said.count("\n"), 10)
+        for client in clients:
+            client.close()
+        self.assert_recovers(key)
+
+    def test_none_left_for_upstreams(self) -> None:
+        """Requests that find no descriptor for their upstream are answered as a fault, and later ones are served."""
+        self.use(Proxy(self, descriptors=48))
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+
+        def wait(wire: Wire) -> None:
+            while wire.message()[0]:
+                gate.wait(30)
+                wire.send(OK)
+
+        upstream = ScriptedUpstream(self, wait)
+        key = self.route(upstream)
+        at_rest = self.descriptors_at_rest()
+        clients = [connect(self.proxy.port) for _ in range(25)]
+        wait_for(lambda: open_descriptors(self.proxy.pid) >= at_rest + 25, "all clients are accepted")
+        for client in clients:
+            client.send(GET % key.encode())
+        wait_for(lambda: open_descriptors(self.proxy.pid) >= 46, "all descriptors are in use")
+        faults = [clients.pop().message()[0][:13] for _ in range(2)]
+        gate.set()
+        answers = [client.message()[0][:13] for client in clients]
+        self.assertEqual([b"HTTP/1.1 502 "] * 2, faults)
+        self.assertEqual({b"HTTP/1.1 200 ", b"HTTP/1.1 502 "}, set(answers) | set(faults))
+        for client in clients:
+            client.close()
+        self.assert_recovers(key)
+
+    def descriptors_at_rest(self) -> int:
+        """How many descriptors the process has open once nothing happens any more."""
+        seen = [-1]
+
+        def is_at_rest() -> int:
+            last, seen[0] = seen[0], open_descriptors(self.proxy.pid)
+            return seen[0] if last == seen[0] else 0
+
+        return wait_for(is_at_rest, "a process at rest", interval=0.5)
+
+    def assert_recovers(self, key: str) -> None:
+        """Requests are served again, soon."""
+
+        def is_served() -> bool:
+            with contextlib.suppress(OSError):
+                return self.ask(key)[0].startswith(b"HTTP/1.1 200 ")
+            return False
+
+        wait_for(is_served, "requests are served again")
+
+    def test_none_is_lost(self) -> None:
+        """Hundreds of exchanges that end in every bad way leave no more descriptors open than there were."""
+        self.use(Proxy(self, "pool: {idle_seconds: 0.2}"))
+        upstream = ScriptedUpstream(self, _break)
+        key = self.route(upstream).encode()
+        refusing = self.route(f"http://127.0.0.1:{free_port()}").encode()
+        client = self.client()
+        client.send(b"POST %b/ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody" % key)
+        self.assert_status(200, client.message())
+        at_rest = self.descriptors_at_rest()
+        for number in range(20):
+            for name in (b"ok", b"cut", b"reset", b"garbage", b"endless", b"silent", b"early"):
+                client = connect(self.proxy.port)
+                client.send(b"POST %b/%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n" % (key, name))
+                client.send(b"half" if name != b"early" else b"")
+                if name == b"silent":
+                    client.close()
+                    continue
+                self.assertTrue(client.head().startswith(b"HTTP/1.1 "))
+                if number % 2:
+                    client.reset()
+                else:
+                    client.close()
+            for request in (
+                GET % refusing,
+                b"nonsense\r\n\r\n",
+                b"GET / HT",
+                _HANDSHAKE % key,
+                b"POST %b/ok HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha" % key,
+            ):
+                client = connect(self.proxy.port)
+                client.send(request)
+                if number % 2:
+                    client.reset()
+                else:
+                    client.finish()
+                    client.rest()
+                    client.close()
+        wait_for(lambda: open_descriptors(self.proxy.pid) <= at_rest, "all descriptors are given back", 20)
+        self.assert_alive()
+
+
+def _break(wire: Wire) -> None:
+    """An upstream that ends as the last segment of the path says."""
+    while True:
+        path = wire.head().split(b" ")[1:2]
+        if not path:
+            return
+        name = path[0].rpartition(b"/")[2]
+        if name == b"early":
+            wire.send(OK)
+            return
+        if name == b"tunnel":
+            wire.send(_SWITCHING)
+            wire.rest()
+            return
+        wire.exactly(4)
+        if name == b"ok":
+            wire.send(OK)
+        elif name == b"endless":
+            wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                wire.send(bytes(64 * 1024))
+        elif name == b"garbage":
+            wire.send(b"garbage\r\n\r\n")
+            return
+        elif name == b"silent":
+            wire.rest()
+            return
+        else:
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            if name == b"reset":
+                wire.reset()
+            return
