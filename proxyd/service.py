@@ -85,7 +85,9 @@ class ProxyService(Service):
         try:
             self.open()
         except (ListenError, OSError) as error:
-            sys.stderr.write(f"proxyd: {error}\n")
+            self.close()
+            # The real one: twistd has put its log in place of `sys.stderr`, and the reactor that writes it never runs.
+            print(f"proxyd: {error}", file=sys.__stderr__)
             raise SystemExit(1) from None
 
     def open(self) -> None:
@@ -180,12 +182,17 @@ class ProxyService(Service):
                 data_path.close()
         except Exception:  # noqa: BLE001  # the end of everything; the rest has to be done all the same
             self._log.failure("unexpected error while closing")
-        if self._config.pid_file:
-            with suppress(FileNotFoundError):
-                Path(self._config.pid_file).unlink()
+        self._remove_pid_file()
         if self._access_writer is not None:
             self._access_writer.close()
         self.writer.close()
+
+    def _remove_pid_file(self) -> None:
+        """Remove it if it is ours: it may be that of a process whose port was busy when we started."""
+        path = Path(self._config.pid_file)
+        with suppress(OSError):
+            if self._config.pid_file and path.read_bytes() == str(os.getpid()).encode():
+                path.unlink()
 
 
 def static_route(key: str, spec: RouteSpec) -> Route:

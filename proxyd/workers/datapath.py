@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.web.resource import IResource
 
 from proxyd.core.table import Entry, RouteTable
+from proxyd.errors import ListenError
 from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
@@ -113,8 +114,12 @@ class DataPath:
 
         Raises `ListenError`.
         """
-        for listener in self.listeners:
-            listener.open()
+        try:
+            for listener in self.listeners:
+                listener.open()
+        except ListenError:
+            self.stop_listening()
+            raise
 
     def stop_listening(self) -> Deferred[None]:
         """Take no new clients; those that are there may go on."""
@@ -143,6 +148,7 @@ class DataPath:
 
     def close(self) -> None:
         """Cut what is left."""
+        self.stop_listening()
         self.pools.close()
         self.reactor.close()
         self.deadlines.close()

@@ -1,0 +1,73 @@
+"""Tests of `proxyd.kinds`, and of the kinds that ship."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.builtins import KINDS
+from proxyd.kinds import Kind, Kinds
+from proxyd.model.settings import ListenerConfig
+
+
+class Seam:
+    """A marker of a seam."""
+
+
+class OtherSeam:
+    """A marker of another one."""
+
+
+@attrs.frozen
+class First(Seam):
+    """A section of a kind."""
+
+
+@attrs.frozen
+class Special(First):
+    """A section of another kind, which has all that the first has."""
+
+
+FIRST = Kind(Seam, "first", First, list)
+SPECIAL = Kind(Seam, "special", Special, dict)
+OTHER = Kind(OtherSeam, "first", OtherSeam, set)
+
+
+class KindsTests(SynchronousTestCase):
+    """Looking kinds up."""
+
+    kinds = Kinds((FIRST, SPECIAL, OTHER))
+
+    def test_names_belong_to_a_seam(self) -> None:
+        """Two seams may have kinds of the same name; the order is that of the list, which documents show."""
+        self.assertEqual(self.kinds.of_seam(Seam), {"first": FIRST, "special": SPECIAL})
+        self.assertEqual(list(self.kinds.of_seam(Seam)), ["first", "special"])
+        self.assertEqual(self.kinds.of_seam(OtherSeam), {"first": OTHER})
+        self.assertEqual(self.kinds.of_seam(int), {})
+
+    def test_a_section_belongs_to_the_kind_of_its_own_class(self) -> None:
+        """One that inherits from the section of another kind is not taken for that."""
+        self.assertIs(self.kinds.of_config(First()), FIRST)
+        self.assertIs(self.kinds.of_config(Special()), SPECIAL)
+
+    def test_what_is_no_section_belongs_to_none(self) -> None:
+        """The error names what it was."""
+        error = self.assertRaises(LookupError, self.kinds.of_config, 1)
+        self.assertIn("int", str(error))
+
+
+class BuiltinsTests(SynchronousTestCase):
+    """The kinds that ship."""
+
+    def test_every_kind_is_usable_as_it_is(self) -> None:
+        """Each has a name of its own in its seam, a section that is marked as the seam's and has defaults for all."""
+        for kind in KINDS.kinds:
+            self.assertIs(KINDS.of_seam(kind.seam)[kind.name], kind)
+            section = kind.config()
+            self.assertIsInstance(section, kind.seam)
+            self.assertIs(KINDS.of_config(section), kind)
+            self.assertRegex(kind.name, r"^[a-z][a-z0-9_]*$")
+
+    def test_plain_http_is_a_kind_of_listener(self) -> None:
+        """It is what a configuration without listeners gets."""
+        self.assertIn("http", KINDS.of_seam(ListenerConfig))
