@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.web.resource import IResource
@@ -16,6 +16,7 @@ from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
+from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.upstream import Upstream
@@ -24,9 +25,6 @@ from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
-
-if TYPE_CHECKING:
-    from proxyd.http.site import Meters
 
 # How often a drain looks whether everything is over.
 _DRAIN_LOOK_SECONDS = 0.05
@@ -46,7 +44,7 @@ class DataPath:
         main_reactor: Any,
         *,
         access_writer: Writer | None = None,
-        meters: Meters | None = None,
+        meters: Uncounted | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -55,7 +53,8 @@ class DataPath:
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
         self.deadlines = Deadlines(self.reactor)
-        self.pools = Pools(Dialer(self.reactor, Resolver(main_reactor)), self.deadlines, config.pool, config.limits)
+        dialer = Dialer(self.reactor, Resolver(main_reactor))
+        self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         access_log = None
         if access_writer is not None and config.log.access != "off":
@@ -69,6 +68,7 @@ class DataPath:
             live=config.health.live,
             ready=config.health.ready,
             lenient=config.limits.target == "lenient",
+            meters=meters,
         )
         self.sites: list[Site] = []
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
@@ -107,6 +107,21 @@ class DataPath:
         route = entry.route
         options = over(route.options, self._defaults)
         return ForwardResource(route, options, self.pools.of(route.upstream), self._config.timeouts)
+
+    def gauges(self) -> Gauges:
+        """How things are; takes a moment for each connection, and is meant for a scrape."""
+        sites = [site for site in self.sites if site.meters is not None and site.meters is self._meters]
+        tunnels = [tunnel for site in sites for tunnel in site.tunnels]
+        channels = [channel for site in sites for channel in site.channels]
+        requests = [channel.request for channel in channels if channel.request is not None]
+        return Gauges(
+            routes=len(self.table),
+            connections=len(channels) + len(tunnels),
+            tunnels=len(tunnels),
+            idle_upstream_connections=self.pools.idle,
+            received=sum(request.body_received for request in requests) + sum(tunnel.to_upstream for tunnel in tunnels),
+            sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
+        )
 
     def open(self) -> None:
         """Open the listeners, all or none.
