@@ -160,4 +160,6 @@ class DataPath:
         """Cut what is left."""
         self.pools.close()
         self.reactor.close()
+        for listener in self.listeners:
+            listener.close()  # nothing to wait for: the descriptors are closed; a socket may still lie on disk
         self.deadlines.close()

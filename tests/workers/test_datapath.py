@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor  # noqa: TID251  # the data path hangs on a real one
@@ -13,8 +16,10 @@ from zope.interface import implementer
 from proxyd.builtins import KINDS
 from proxyd.core.table import RouteTable
 from proxyd.interfaces import IStreamingResource
+from proxyd.listeners.http import HttpConfig
 from proxyd.metrics.meters import Gauges, Meters
 from proxyd.model.settings import Config
+from proxyd.option import FilePath
 from proxyd.testing.contracts import make_route
 from proxyd.testing.transports import MemoryTransport
 from proxyd.websocket.tunnel import Tunnel
@@ -63,3 +68,18 @@ class GaugesTests(SynchronousTestCase):
         self.assertEqual((6, 0), (self.data_path.gauges().received, self.meters.received))
         transport.send(b"789")
         self.assertEqual((0, 9), (self.data_path.gauges().received, self.meters.received))
+
+
+class ClosingTests(SynchronousTestCase):
+    """The end."""
+
+    def test_sockets_do_not_stay_on_disk(self) -> None:
+        """Whoever closes at once, without `stop_listening`, leaves no socket behind either, and no timer."""
+        path = Path(tempfile.mkdtemp(prefix="proxyd-")) / "s"
+        self.addCleanup(shutil.rmtree, path.parent)
+        config = Config(listeners=(HttpConfig(socket=FilePath(str(path))),))
+        data_path = DataPath(config, KINDS, RouteTable(), reactor)
+        data_path.open()
+        self.assertTrue(path.exists())
+        data_path.close()
+        self.assertFalse(path.exists())
