@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 
+from proxyd.api.metrics import MetricsApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.api.tokens import api_tokens, state_directory
@@ -28,9 +30,13 @@ from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
+from proxyd.metrics.exposition import Certificates, ChpExposition, Exposition, NativeExposition
+from proxyd.metrics.lag import EventLoopLag
+from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
+from proxyd.option import Port
 from proxyd.stores.memory import MemoryRouteStore
 from proxyd.workers.datapath import DataPath
 
@@ -66,6 +72,10 @@ class ProxyService(Service):
         self.table = RouteTable()
         self.store = MemoryRouteStore()
         self.api: IListener | None = None
+        self.metrics: IListener | None = None
+        self.meters: Meters | ChpMeters | None = None
+        self.certificates: Certificates = lambda: ()
+        self._lag: EventLoopLag | None = None
         self.data_path: DataPath | None = None
 
     def observer(self) -> LogObserver:
@@ -102,13 +112,20 @@ class ProxyService(Service):
         if config.log.access_file:
             self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
         access_writer = self._access_writer or self.writer
+        meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
-            config, self._kinds, self.table, self._reactor, access_writer=access_writer
+            config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
         )
+        exposition = self._make_exposition(data_path, access_writer)
+        if config.metrics.has_listener and exposition is not None:
+            self.metrics = self._make_metrics_listener(data_path, exposition)
+            data_path.listeners.append(self.metrics)
         if config.api is not None:
-            self.api = self._make_api(data_path, config.api)
+            self.api = self._make_api(data_path, config.api, None if self.metrics else exposition)
             data_path.listeners.append(self.api)
         data_path.open()
+        if self._lag is not None:
+            self._lag.start()
         self._announce(data_path)
         if config.pid_file:
             Path(config.pid_file).write_text(str(os.getpid()))
@@ -124,6 +141,10 @@ class ProxyService(Service):
         for listener in data_path.listeners:
             if listener is self.api:
                 self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=listener.where)
+            elif listener is self.metrics:
+                # With the path of a socket in place of host and port, as tools expect it.
+                where = listener.where if "://" in listener.where else f"http://{listener.where}"
+                self._log.info("{purpose} {where}/metrics", purpose=listener.purpose, where=where)
             elif listener.purpose == "Proxying":
                 public = public or listener.where
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
@@ -133,7 +154,34 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_api(self, data_path: DataPath, api: ApiSettings) -> IListener:
+    def _make_exposition(self, data_path: DataPath, access_writer: LineWriter) -> Exposition | None:
+        meters = self.meters
+        if isinstance(meters, Meters):
+            lag = self._lag = EventLoopLag(data_path.reactor)
+            return NativeExposition(
+                meters,
+                data_path.gauges,
+                lag=lambda: lag.seconds,
+                dropped_lines=lambda: access_writer.dropped,
+                certificates=lambda: self.certificates(),  # noqa: PLW0108  # whoever serves them sets it later
+            )
+        return None if meters is None else ChpExposition(meters)
+
+    def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
+        metrics = self._config.metrics
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition), ())
+        place = HttpConfig(
+            address="127.0.0.1" if metrics.address is None else metrics.address,
+            port=metrics.port or Port(0),
+            socket=metrics.socket,
+        )
+
+        def make_site() -> Site:
+            return data_path.make_site(root, logs_access=False)
+
+        return HttpListener(place, make_site, data_path.reactor, "Serve metrics at")
+
+    def _make_api(self, data_path: DataPath, api: ApiSettings, exposition: Exposition | None) -> IListener:
         config = self._config
         routes = RoutesApi(
             self.table,
@@ -146,10 +194,13 @@ class ProxyService(Service):
         )
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         root = ApiResource(RoutesApi.router, routes, tokens)
+        if exposition is not None:
+            root.add(MetricsApi.router, MetricsApi(exposition))
 
         def make_site() -> Site:
             site = data_path.make_site(root, logs_access=False)
             site.access_log = ApiLog()
+            site.meters = None if self.meters is None else self.meters.api
             return site
 
         return HttpListener(
@@ -175,6 +226,8 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         data_path, self.data_path = self.data_path, None
+        if self._lag is not None:
+            self._lag.stop()
         try:
             if data_path is not None:
                 data_path.close()
@@ -195,6 +248,14 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     upstream = Upstream.parse(spec.upstream)
     members = json.dumps({"target": upstream.url, "static": True})
     return Route(key, upstream, segments, host, options, members)
+
+
+def make_meters(config: Config) -> Meters | ChpMeters | None:
+    """What counts, if anybody can see it."""
+    metrics = config.metrics
+    if not metrics.enabled or not (metrics.has_listener or config.api is not None):
+        return None
+    return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
 
 
 def raise_open_files_limit() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import attrs
 
+from proxyd.errors import OptionError
 from proxyd.model.routes import RouteOptions
 from proxyd.option import (
     ByteCount,
@@ -111,6 +112,39 @@ class LogSettings:
 
 
 @attrs.frozen(kw_only=True)
+class MetricsSettings:
+    """Shown at `/metrics` of the API, behind its token, or on a listener of their own, without one."""
+
+    enabled: bool = option(True, help="Count, and show the numbers.")
+    port: Port | None = option(None, help="Port of a listener of their own.")
+    address: str | None = option(
+        None, help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.'
+    )
+    socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
+    names: Literal["native", "chp"] = option(
+        "native",
+        help="`chp`: those of configurable-http-proxy, which need a listener of their own.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises `OptionError`.
+        """
+        if self.socket and (self.port is not None or self.address is not None):
+            raise OptionError("either a socket or an address and a port", "socket")
+        if self.address is not None and self.port is None:
+            raise OptionError("an address needs a port", "address")
+        if self.names == "chp" and self.enabled and not self.has_listener:
+            raise OptionError("the names of configurable-http-proxy need a port or a socket", "names")
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether the numbers have a listener of their own."""
+        return self.port is not None or bool(self.socket)
+
+
+@attrs.frozen(kw_only=True)
 class ApiSettings:
     """The REST API, on a port of its own."""
 
@@ -145,6 +179,7 @@ class Config:
     api: ApiSettings | None = attrs.field(
         factory=ApiSettings, metadata={"help": "The REST API; `off` for none.", "section": True}
     )
+    metrics: MetricsSettings = section(MetricsSettings, help="Numbers for Prometheus.")
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
