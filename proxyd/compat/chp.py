@@ -17,6 +17,7 @@ from proxyd.model.settings import (
     Health,
     Limits,
     LogSettings,
+    MetricsSettings,
     PoolSettings,
     Timeouts,
 )
@@ -52,6 +53,9 @@ class ChpOptions:
     port: int | None = None
     api_ip: str | None = None
     api_port: int | None = None
+    metrics_ip: str | None = None
+    metrics_port: int | None = None
+    metrics_socket: str | None = None
     default_target: str | None = None
     error_target: str | None = None
     error_path: str | None = None
@@ -104,6 +108,7 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
             open=not token,
             route_options="verbatim",
         ),
+        metrics=_metrics(options),
         host_routing=options.host_routing,
         route_defaults=_route_options(options),
         errors=ErrorSettings(
@@ -126,6 +131,18 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
         drain_seconds=0,
     )
     return ChpSetup(config, _routes(options), _notes(options), _warnings(options))
+
+
+def _metrics(options: ChpOptions) -> MetricsSettings:
+    """There is a listener only if a port or a socket is given; without one nothing is counted."""
+    port = _port("--metrics-port", options.metrics_port)
+    if options.metrics_socket:
+        if options.metrics_ip is not None or options.metrics_port is not None:
+            raise ChpUsageError("Cannot specify both metrics-socket and metrics-ip or metrics-port. Pick one.")
+        return MetricsSettings(socket=FilePath(options.metrics_socket), names="chp")
+    if port:
+        return MetricsSettings(address=_address(options.metrics_ip), port=Port(port), names="chp")
+    return MetricsSettings(enabled=False)
 
 
 def _address(ip: str | None) -> str:

@@ -20,6 +20,9 @@ OPTIONS = {
     "--port": "9000",
     "--api-ip": "192.0.2.1",
     "--api-port": "9100",
+    "--metrics-ip": "192.0.2.1",
+    "--metrics-port": "9200",
+    "--metrics-socket": "s",
     "--default-target": "http://h",
     "--error-target": "http://h",
     "--error-path": "d",
@@ -37,7 +40,7 @@ OPTIONS = {
     "--pid-file": "p",
     "--log-level": "warn",
 }
-NUMBERS = ("--port", "--api-port", "--timeout", "--proxy-timeout", "--keep-alive-timeout")
+NUMBERS = ("--port", "--api-port", "--metrics-port", "--timeout", "--proxy-timeout", "--keep-alive-timeout")
 
 
 class CommandLineCase(SynchronousTestCase):
@@ -100,6 +103,7 @@ class ParseTests(CommandLineCase):
             *("--error-path=pages", "--host-routing", "--no-include-prefix", "--no-prepend-path", "--no-x-forward"),
             *("--change-origin", "--auto-rewrite", "--protocol-rewrite=https", "--custom-header=A: b", "--timeout=1"),
             *("--proxy-timeout=2", "--keep-alive-timeout=3", "--pid-file=p", "--log-level=WARN"),
+            *("--metrics-ip=192.0.2.3", "--metrics-port=9200"),
         ]
         self.assert_reads(
             words,
@@ -123,15 +127,19 @@ class ParseTests(CommandLineCase):
                 keep_alive_timeout=3,
                 pid_file="p",
                 log_level="WARN",
+                metrics_ip="192.0.2.3",
+                metrics_port=9200,
             ),
         )
         self.assert_reads(["--error-target", "http://e"], ChpOptions(error_target="http://e"))
+        self.assert_reads(["--metrics-socket=s"], ChpOptions(metrics_socket="s"))
 
     def test_every_option_changes_something(self) -> None:
-        """None is taken and dropped."""
-        default = self.read()
+        """None is taken and dropped; the address of the metrics needs their port."""
         for option, value in OPTIONS.items():
-            self.assertNotEqual(self.read(option, *([value] if value else [])), default, option)
+            others = ["--metrics-port=9300"] if option == "--metrics-ip" else []
+            words = [option, *([value] if value else [])]
+            self.assertNotEqual(self.read(*others, *words), self.read(*others), option)
 
     def test_of_a_repeated_option_the_last_one_holds(self) -> None:
         """Numbers too, which the original turns into nothing; a switch stays on."""
@@ -208,8 +216,10 @@ class MisuseTests(CommandLineCase):
         self.assert_misuse("--port=65536")
 
     def test_a_conflict_is_refused(self) -> None:
-        """Error pages come from one place."""
+        """Error pages come from one place, and metrics are in one."""
         self.assert_misuse("--error-target=http://h", "--error-path=d", says="error-path")
+        for other in ("--metrics-port=9200", "--metrics-ip=192.0.2.1", "--metrics-ip="):
+            self.assert_misuse("--metrics-socket=s", other, says="metrics-socket")
 
     def test_a_bad_custom_header_is_refused(self) -> None:
         """The message names the colon."""

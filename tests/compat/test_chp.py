@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 from proxyd.listeners.http import HttpConfig
 from proxyd.model.routes import RouteOptions
-from proxyd.model.settings import ApiSettings
+from proxyd.model.settings import ApiSettings, MetricsSettings
 from proxyd.model.upstream import Upstream
 
 
@@ -106,6 +106,29 @@ class EnvironmentTests(SetUpCase):
     def test_other_variables_are_none_of_its_business(self) -> None:
         """The native proxy's token does not close the API of the other one half-way."""
         self.assertTrue(self.api({"PROXYD_CONFIG": "x"}).open)
+
+
+class MetricsTests(SetUpCase):
+    """`--metrics-ip`, `--metrics-port` and `--metrics-socket`."""
+
+    def test_there_are_none_without_a_port_or_a_socket(self) -> None:
+        """Nothing listens, and nothing is counted."""
+        for given in ({}, {"metrics_ip": "192.0.2.1"}, {"metrics_port": 0}, {"metrics_socket": ""}):
+            self.assertEqual(self.set_up(**given).config.metrics, MetricsSettings(enabled=False), given)
+
+    def test_a_port_is_on_all_interfaces(self) -> None:
+        """Unless there is an address; the names are those of the original."""
+        for ip, address in ((None, ""), ("", ""), ("*", ""), ("127.0.0.1", "127.0.0.1")):
+            metrics = self.set_up(metrics_ip=ip, metrics_port=9200).config.metrics
+            self.assertEqual((metrics.address, metrics.port, metrics.names), (address, 9200, "chp"))
+
+    def test_a_socket_is_alone(self) -> None:
+        """With an address or a port beside it, it is misuse."""
+        metrics = self.set_up(metrics_socket="/run/m").config.metrics
+        self.assertEqual((metrics.socket, metrics.port, metrics.names), ("/run/m", None, "chp"))
+        self.assert_misuse("metrics-socket", metrics_socket="/run/m", metrics_port=9200)
+        self.assert_misuse("metrics-socket", metrics_socket="/run/m", metrics_ip="")
+        self.assert_misuse("--metrics-port", metrics_port=65536)
 
 
 class RoutingTests(SetUpCase):
