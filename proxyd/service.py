@@ -21,6 +21,7 @@ from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.types import read_posted_options
+from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
 from proxyd.errors import ListenError
 from proxyd.http.site import Site
@@ -64,6 +65,8 @@ class ProxyService(Service):
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
         self._access_writer: LineWriter | None = None
         self.table = RouteTable()
+        typed = config.api is None or config.api.route_options == "typed"
+        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
         self.store = MemoryRouteStore()
         self.api: IListener | None = None
         self.data_path: DataPath | None = None
@@ -139,10 +142,9 @@ class ProxyService(Service):
             self.table,
             self.store,
             self._reactor,
-            host_routing=config.host_routing,
+            reader=self.reader,
             max_body=config.limits.api_body,
             max_path=config.limits.route_path,
-            read_options=read_posted_options if api.route_options == "typed" else None,
         )
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         root = ApiResource(RoutesApi.router, routes, tokens)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.config.types import read_posted_options
+from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
 from proxyd.model.settings import Config
 from proxyd.stores.memory import MemoryRouteStore
@@ -37,10 +38,9 @@ class ApiTestCase(SynchronousTestCase):
             self.table,
             self.store,
             self.clock,
-            host_routing=self.host_routing,
+            reader=RouteReader(self.host_routing, read_posted_options if self.typed else None),
             max_body=1000,
             max_path=100,
-            read_options=read_posted_options if self.typed else None,
         )
         self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens), config=Config())
         self.proxy.site.access_log = ApiLog()
