@@ -88,7 +88,7 @@ class ProxyService(Service):
         try:
             self.open()
         except (ListenError, OSError) as error:
-            sys.stderr.write(f"proxyd: {error}\n")
+            complain(error)
             raise SystemExit(1) from None
 
     def open(self) -> None:
@@ -197,6 +197,12 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     upstream = Upstream.parse(spec.upstream)
     members = json.dumps({"target": upstream.url, "static": True})
     return Route(key, upstream, segments, host, options, members)
+
+
+def complain(error: Exception) -> None:
+    """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
+    with suppress(OSError):
+        os.write(2, f"proxyd: {error}\n".encode())
 
 
 def raise_open_files_limit() -> None:
