@@ -40,7 +40,16 @@ class IListener(Interface):
 
 
 class IRouteStore(Interface):
-    """The truth about the routes of the API."""
+    """The truth about the routes of the API.
+
+    What cannot be done fails with `StoreError`, soon enough for a client that waits for it; nothing has changed then.
+    """
+
+    def open() -> Deferred[None]:
+        """Get ready; fires once every watcher has been told of the routes that are there."""
+
+    def close() -> None:
+        """End what goes on by itself."""
 
     def snapshot() -> Deferred[tuple[int, list[Route]]]:
         """All routes as they were at the revision that comes with them."""

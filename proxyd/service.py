@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
 
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
@@ -23,16 +25,16 @@ from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError
+from proxyd.errors import ListenError, StoreError
 from proxyd.http.site import Site
-from proxyd.interfaces import IListener
+from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
 from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
-from proxyd.stores.memory import MemoryRouteStore
+from proxyd.stores.environment import StoreEnvironment
 from proxyd.workers.datapath import DataPath
 
 
@@ -67,7 +69,8 @@ class ProxyService(Service):
         self.table = RouteTable()
         typed = config.api is None or config.api.route_options == "typed"
         self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
-        self.store = MemoryRouteStore()
+        self.store: IRouteStore | None = None
+        self._store_error: StoreError | None = None
         self.api: IListener | None = None
         self.data_path: DataPath | None = None
 
@@ -87,21 +90,20 @@ class ProxyService(Service):
         """Open everything."""
         try:
             self.open()
-        except (ListenError, OSError) as error:
+        except (ListenError, StoreError, OSError) as error:
             complain(error)
             raise SystemExit(1) from None
 
     def open(self) -> None:
         """Build everything and open all listeners.
 
-        Raises `ListenError`, and `OSError` for a file that cannot be read or written.
+        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, and `OSError` for
+        a file that cannot be read or written; a store that fails later, when the reactor runs, ends the process.
         """
         config = self._config
         raise_open_files_limit()
         self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
-        self.store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
-        for route in self._initial_routes:
-            self.store.put(route)
+        store = self.store = self._make_store()
         if config.log.access_file:
             self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
         access_writer = self._access_writer or self.writer
@@ -109,13 +111,49 @@ class ProxyService(Service):
             config, self._kinds, self.table, self._reactor, access_writer=access_writer
         )
         if config.api is not None:
-            self.api = self._make_api(data_path, config.api)
+            self.api = self._make_api(data_path, config.api, store)
             data_path.listeners.append(self.api)
         data_path.open()
-        self._announce(data_path)
+        data_path.reactor.pause()
+        filling = Deferred.fromCoroutine(self._fill_table(store))
+        filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
+        if self._store_error is not None:
+            raise self._store_error
         if config.pid_file:
             Path(config.pid_file).write_text(str(os.getpid()))
             self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+
+    def _make_store(self) -> IRouteStore:
+        directory = Path() if self._file is None else self._file.parent
+        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get)
+        section = self._config.store
+        store: IRouteStore = self._kinds.of_config(section).build(section, environment)
+        return store
+
+    async def _fill_table(self, store: IRouteStore) -> None:
+        store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        await store.open()
+        for route in self._initial_routes:
+            await store.put(route)
+
+    def _begin(self, data_path: DataPath) -> None:
+        if self.data_path is data_path:  # or the end has come meanwhile
+            data_path.reactor.resume()
+            self._announce(data_path)
+
+    def _end_without_routes(self, failure: Failure) -> None:
+        """End with one line and status 1; before the reactor runs, whoever starts us does that."""
+        error = failure.value
+        if not isinstance(error, StoreError):
+            self._log.failure("unexpected error at the start", failure=failure)
+            error = StoreError(type(self.store).__name__, "unexpected error, see the log")
+        self._store_error = error
+        if self._reactor.running and self.data_path is not None:
+            self.data_path.stop_listening()
+            self.close()
+            complain(error)
+            atexit.register(os._exit, 1)  # neither twistd nor the reactor has a status to end with
+            self._reactor.stop()
 
     def _announce(self, data_path: DataPath) -> None:
         """Say where everything is; tools wait for these lines."""
@@ -136,11 +174,11 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_api(self, data_path: DataPath, api: ApiSettings) -> IListener:
+    def _make_api(self, data_path: DataPath, api: ApiSettings, store: IRouteStore) -> IListener:
         config = self._config
         routes = RoutesApi(
             self.table,
-            self.store,
+            store,
             self._reactor,
             reader=self.reader,
             max_body=config.limits.api_body,
@@ -177,6 +215,8 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         data_path, self.data_path = self.data_path, None
+        if self.store is not None:
+            self.store.close()
         try:
             if data_path is not None:
                 data_path.close()

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from proxyd.api.router import MethodError, Router
 from proxyd.core.pages import reason_phrase
 from proxyd.core.target import split_target
-from proxyd.errors import RequestError
+from proxyd.errors import RequestError, StoreError
 from proxyd.http.request import Request
 from proxyd.interfaces import IStreamingResource
 
@@ -110,6 +110,9 @@ class ApiResource(Resource):
         error = failure.value
         if isinstance(error, RequestError):
             self._refuse(request, error)
+        elif isinstance(error, StoreError):
+            self._log.error("{error}", error=str(error))
+            request.answer(500, [_TEXT], reason_phrase(500))
         elif not isinstance(error, ConnectionClosed):
             self._log.failure("unexpected error in the API", failure=failure)
             request.answer(500, [_TEXT], reason_phrase(500))

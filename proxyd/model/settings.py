@@ -28,6 +28,16 @@ class ListenerConfig:
 
 
 @attrs.frozen(kw_only=True)
+class StoreConfig:
+    """Marks the config class of each kind of route store."""
+
+
+@attrs.frozen(kw_only=True)
+class MemoryStoreConfig(StoreConfig):
+    """Routes of the API live as long as the process."""
+
+
+@attrs.frozen(kw_only=True)
 class Timeouts:
     """Every wait has an end; `0s` means that this one has none."""
 
@@ -147,6 +157,9 @@ class Config:
     )
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
+    )
+    store: StoreConfig = attrs.field(
+        factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )
     route_defaults: RouteOptions = section(RouteOptions, help="Options for every route.")
     routes: Mapping[RouteKey, RouteSpec] = option(

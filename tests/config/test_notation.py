@@ -128,10 +128,10 @@ class DeclarationTests(SynchronousTestCase):
             pairs = []
             for option in options_of(cls):
                 (kind,) = members_of(option.kind)
-                if attrs.has(kind):
-                    pairs.append(f"{option.name}: {spelled_out(kind)}")
-                elif option.default is not None:
+                if option.default is not None:
                     pairs.append(f"{option.name}: {shown(option.default)}")
+                elif attrs.has(kind):
+                    pairs.append(f"{option.name}: {spelled_out(kind)}")
             return "{" + ", ".join(pairs) + "}"
 
         config = parse(spelled_out(Config), KINDS)
