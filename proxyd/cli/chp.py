@@ -38,6 +38,7 @@ from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 @click.option("--timeout", type=int, metavar="MS", help="Drop a client that is silent for so long.")
 @click.option("--proxy-timeout", type=int, metavar="MS", help="Give up a target that is silent for so long.")
 @click.option("--keep-alive-timeout", type=int, metavar="MS", help="Close an idle client's connection.  [5000]")
+@click.option("--storage-backend", metavar="NAME", help="Keep routes in this class, package.module:Class.  [in memory]")
 @click.option("--pid-file", metavar="FILE", help="Write the process id there.")
 @click.option("--log-level", default="info", metavar="LEVEL", help="debug, info, warn or error.  [info]")
 def command(**given: Any) -> ChpOptions:
@@ -78,7 +79,7 @@ def serve(setup: ChpSetup) -> NoReturn:
     from twisted.logger import Logger, globalLogBeginner  # noqa: PLC0415
 
     from proxyd.builtins import KINDS  # noqa: PLC0415
-    from proxyd.errors import ListenError  # noqa: PLC0415
+    from proxyd.errors import ListenError, StoreError  # noqa: PLC0415
     from proxyd.service import ProxyService  # noqa: PLC0415
 
     reactor: Any = installed
@@ -91,7 +92,7 @@ def serve(setup: ChpSetup) -> NoReturn:
         log.warn("{warning}", warning=warning)
     try:
         service.open()
-    except (ListenError, OSError) as error:
+    except (ListenError, StoreError, OSError) as error:
         service.close()
         fail(str(error))
 

@@ -17,11 +17,14 @@ from proxyd.model.settings import (
     Health,
     Limits,
     LogSettings,
+    MemoryStoreConfig,
     PoolSettings,
+    StoreConfig,
     Timeouts,
 )
 from proxyd.model.upstream import Upstream
 from proxyd.option import ByteCount, FilePath, Port, Seconds, Secret, UpstreamUrl, UrlPath
+from proxyd.stores.storage import StorageClassConfig
 
 _DEFAULT_PORT = 8000
 _MAX_PORT = 65535
@@ -66,6 +69,7 @@ class ChpOptions:
     timeout: int | None = None
     proxy_timeout: int | None = None
     keep_alive_timeout: int | None = None
+    storage_backend: str | None = None
     pid_file: str | None = None
     log_level: str = "info"
 
@@ -105,6 +109,7 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
             route_options="verbatim",
         ),
         host_routing=options.host_routing,
+        store=_store(options),
         route_defaults=_route_options(options),
         errors=ErrorSettings(
             target=UpstreamUrl(_url("--error-target", options.error_target)),
@@ -151,6 +156,27 @@ def _url(name: str, url: str | None) -> str:
         except OptionError as error:
             raise ChpUsageError(f"{name}: {error}") from None
     return url or ""
+
+
+def _store(options: ChpOptions) -> StoreConfig:
+    """The store; a class is made with the options that were given, as text."""
+    if not options.storage_backend:
+        return MemoryStoreConfig()
+    given = {
+        field.name: _as_text(getattr(options, field.name))
+        for field in attrs.fields(ChpOptions)
+        if getattr(options, field.name) != field.default
+    }
+    try:
+        return StorageClassConfig(path=options.storage_backend, options=given)
+    except OptionError as error:
+        raise ChpUsageError(f"--storage-backend: {error}, not {options.storage_backend!r}") from None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "\n".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _route_options(options: ChpOptions) -> RouteOptions:

@@ -34,6 +34,7 @@ OPTIONS = {
     "--timeout": "10",
     "--proxy-timeout": "10",
     "--keep-alive-timeout": "10",
+    "--storage-backend": "package.module:Class",
     "--pid-file": "p",
     "--log-level": "warn",
 }
@@ -100,6 +101,7 @@ class ParseTests(CommandLineCase):
             *("--error-path=pages", "--host-routing", "--no-include-prefix", "--no-prepend-path", "--no-x-forward"),
             *("--change-origin", "--auto-rewrite", "--protocol-rewrite=https", "--custom-header=A: b", "--timeout=1"),
             *("--proxy-timeout=2", "--keep-alive-timeout=3", "--pid-file=p", "--log-level=WARN"),
+            "--storage-backend=m:C",
         ]
         self.assert_reads(
             words,
@@ -121,6 +123,7 @@ class ParseTests(CommandLineCase):
                 timeout=1,
                 proxy_timeout=2,
                 keep_alive_timeout=3,
+                storage_backend="m:C",
                 pid_file="p",
                 log_level="WARN",
             ),
@@ -221,6 +224,11 @@ class MisuseTests(CommandLineCase):
         """It would silence the proxy."""
         self.assert_misuse("--log-level=loud", says="loud")
         self.assert_misuse("--log-level=")
+
+    def test_a_storage_class_has_a_module(self) -> None:
+        """Names of packages, as the original has them, are none here."""
+        for name in ("redis", "a.b", "a:", ":b", "a:b:c", "a:b()", "/a:b", "a..b:c"):
+            self.assert_misuse(f"--storage-backend={name}", says="--storage-backend: expected package.module:Class")
 
     def test_a_message_is_one_line(self) -> None:
         """Whatever the command line has in it."""

@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 from proxyd.listeners.http import HttpConfig
 from proxyd.model.routes import RouteOptions
-from proxyd.model.settings import ApiSettings
+from proxyd.model.settings import ApiSettings, MemoryStoreConfig
 from proxyd.model.upstream import Upstream
+from proxyd.stores.storage import StorageClassConfig
 
 
 class SetUpCase(SynchronousTestCase):
@@ -157,6 +158,38 @@ class RoutingTests(SetUpCase):
     def test_routes_of_the_api_keep_all_members(self) -> None:
         """They are no options here: what is posted is stored and answered, and nothing else."""
         self.assertEqual(self.api().route_options, "verbatim")
+
+
+class StoreTests(SetUpCase):
+    """`--storage-backend`."""
+
+    def test_routes_are_kept_in_memory(self) -> None:
+        """Unless a class is named."""
+        for name in (None, ""):
+            self.assertEqual(self.set_up(storage_backend=name).config.store, MemoryStoreConfig())
+
+    def test_a_class_gets_the_options_that_were_given(self) -> None:
+        """As text, under their names; never the token."""
+        setup = self.set_up(
+            {"CONFIGPROXY_AUTH_TOKEN": "hunter2"},
+            storage_backend="p.m:C",
+            port=9000,
+            host_routing=True,
+            include_prefix=False,
+            custom_header=("A: b", "C: d"),
+        )
+        given = {
+            "storage_backend": "p.m:C",
+            "port": "9000",
+            "host_routing": "true",
+            "include_prefix": "false",
+            "custom_header": "A: b\nC: d",
+        }
+        self.assertEqual(setup.config.store, StorageClassConfig(path="p.m:C", options=given))
+
+    def test_what_names_no_class_is_refused(self) -> None:
+        """Before anything is looked for."""
+        self.assert_misuse("--storage-backend", storage_backend="redis")
 
 
 class CustomHeaderTests(SetUpCase):
