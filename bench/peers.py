@@ -46,7 +46,7 @@ http {{
 _NGINX_PROXY = """
   upstream app {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen 127.0.0.1:{port} backlog=1024 {tls};
     location / {{
       proxy_pass http://app;
       proxy_http_version 1.1;
@@ -76,7 +76,7 @@ _NGINX_ANSWER = """
   }}
 """
 _PROXYD = """
-listeners: [{{kind: http, address: 127.0.0.1, port: {port}}}]
+listeners: [{{kind: {kind}, address: 127.0.0.1, port: {port}{certificates}}}]
 api: {{address: 127.0.0.1, port: {api_port}}}
 routes: {{/: "http://127.0.0.1:{upstream}"}}
 log: {{access: combined, access_file: {directory}/access.log}}
@@ -129,9 +129,13 @@ class Server:
 
 
 class Bench:
-    """Owns what a run starts, and a directory for its files; a context manager."""
+    """Owns what a run starts, and a directory for its files; a context manager.
 
-    def __init__(self) -> None:
+    With `tls`, clients speak it with the proxies; upstreams are always in plain text.
+    """
+
+    def __init__(self, *, tls: bool = False) -> None:
+        self._tls = tls
         cores = sorted(os.sched_getaffinity(0))
         self.proxy_core, self.load_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
         self._stack = ExitStack()
@@ -140,7 +144,19 @@ class Bench:
         """Make the directory, and have SIGTERM end what was started, too."""
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         self._directory = Path(self._stack.enter_context(TemporaryDirectory(prefix="proxyd-bench-")))
+        if self._tls:
+            self._make_certificate()
         return self
+
+    def _make_certificate(self) -> None:
+        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        files = ("-keyout", str(self._directory / "key.pem"), "-out", str(self._directory / "certificate.pem"))
+        subprocess.run(("openssl", *words.split(), *files), check=True, capture_output=True)
+
+    @property
+    def scheme(self) -> str:
+        """What clients speak."""
+        return "https" if self._tls else "http"
 
     def __exit__(self, *_: object) -> None:
         """End everything."""
@@ -169,7 +185,17 @@ class Bench:
         directory = self._make_directory("proxyd")
         port = free_port()
         config = directory / "proxyd.yaml"
-        config.write_text(_PROXYD.format(port=port, api_port=free_port(), upstream=upstream.port, directory=directory))
+        pair = f"certificate: {self._directory}/certificate.pem, key: {self._directory}/key.pem"
+        config.write_text(
+            _PROXYD.format(
+                kind=self.scheme,
+                port=port,
+                certificates=f", certificates: [{{{pair}}}]" if self._tls else "",
+                api_port=free_port(),
+                upstream=upstream.port,
+                directory=directory,
+            )
+        )
         command = (sys.executable, "-m", "proxyd")
         version = output_of(*command, "--version")
         return self._start("proxyd", version, port, self.proxy_core, *command, "serve", "--config", str(config))
@@ -182,6 +208,8 @@ class Bench:
         port = free_port()
         command = [node, program, "--ip", "127.0.0.1", "--port", str(port), "--api-port", str(free_port())]
         command += ["--default-target", f"http://127.0.0.1:{upstream.port}"]
+        if self._tls:
+            command += ["--ssl-key", f"{self._directory}/key.pem", "--ssl-cert", f"{self._directory}/certificate.pem"]
         version = f"{output_of(node, program, '--version')} (node {output_of(node, '--version')})"
         return self._start("CHP", version, port, self.proxy_core, *command)
 
@@ -191,7 +219,10 @@ class Bench:
             return None
         name = "nginx 64k" if large_buffers else "nginx"
         extra = _NGINX_LARGE_BUFFERS if large_buffers else ""
-        return self._start_nginx(name, self.proxy_core, _NGINX_PROXY, upstream=upstream.port, extra=extra)
+        tls = f"ssl; ssl_certificate {self._directory}/certificate.pem; ssl_certificate_key {self._directory}/key.pem"
+        return self._start_nginx(
+            name, self.proxy_core, _NGINX_PROXY, upstream=upstream.port, extra=extra, tls=tls if self._tls else ""
+        )
 
     def _start_nginx(self, name: str, core: int | None, section: str, **values: object) -> Server:
         program = find_nginx()

@@ -25,7 +25,7 @@ def measure(bench: Bench, server: Server, connections: int, seconds: int) -> flo
     load += ["--timeout", "30s"]  # a busy machine is no error
     before = server.cpu_seconds()
     ended = subprocess.run(
-        bench.on_load_core(*load, "--script", str(_SCRIPT), f"http://127.0.0.1:{server.port}/"),
+        bench.on_load_core(*load, "--script", str(_SCRIPT), f"{bench.scheme}://127.0.0.1:{server.port}/"),
         capture_output=True,
         text=True,
         check=True,
@@ -44,10 +44,11 @@ def main() -> None:
     parser.add_argument("--connections", default="32", help="how many at once, separated by commas  [32]")
     parser.add_argument("--rounds", type=int, default=5, help="[5], after one that does not count")
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement  [3]")
+    parser.add_argument("--tls", action="store_true", help="clients speak TLS with the proxies")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk makes the load, and is not installed")
-    with Bench() as bench:
+    with Bench(tls=options.tls) as bench:
         upstream = bench.start_small_upstream()
         proxyd = bench.start_proxyd(upstream)
         candidates = {
@@ -56,7 +57,8 @@ def main() -> None:
         }
         peers = [server for server in candidates.values() if server is not None]
         missing = [name for name, server in candidates.items() if server is None]
-        title = f"small GET, CPU µs per request, medians of {options.rounds} rounds of {options.seconds} s"
+        spoken = " over TLS" if options.tls else ""
+        title = f"small GET{spoken}, CPU µs per request, medians of {options.rounds} rounds of {options.seconds} s"
         rows = [["connections", "proxyd", *(peer.name for peer in peers), *(f"proxyd/{peer.name}" for peer in peers)]]
         for connections in map(int, options.connections.split(",")):
             costs: dict[str, list[float]] = {server.name: [] for server in (proxyd, *peers)}

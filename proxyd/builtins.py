@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxyd.kinds import Kinds
-from proxyd.listeners import demo, http
+from proxyd.listeners import demo, http, redirect
+from proxyd.stores import memory, storage
 
-KINDS = Kinds((http.KIND, demo.KIND))
+KINDS = Kinds((*http.KINDS, redirect.KIND, demo.KIND, memory.KIND, storage.KIND))

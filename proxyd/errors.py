@@ -70,6 +70,18 @@ class ListenError(ProxydError):
         return f"cannot listen on {self.where}: {self.reason}"
 
 
+class StoreError(ProxydError):
+    """A route store cannot be used, or does not do what it was asked for."""
+
+    def __init__(self, store: str, detail: str) -> None:
+        self.store = store
+        self.detail = detail
+        super().__init__(store, detail)
+
+    def __str__(self) -> str:
+        return " ".join(f"store {self.store}: {self.detail}".split())
+
+
 class RequestError(ProxydError):
     """The client's request cannot be served as it is; `status` is the answer it deserves.
 
@@ -132,3 +144,15 @@ class MalformedResponseError(UpstreamError):
     """What came is not HTTP/1.x as RFC 9112 has it."""
 
     what = "sent a malformed response"
+
+
+class TlsError(ProxydError):
+    """What TLS needs cannot be used: a certificate, a key, a bundle, a list of ciphers."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        self.subject = subject
+        self.reason = reason
+        super().__init__(subject, reason)
+
+    def __str__(self) -> str:
+        return f"TLS: {self.subject}: {self.reason}"

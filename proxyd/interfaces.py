@@ -32,15 +32,33 @@ class IListener(Interface):
     def open() -> None:
         """Bind and listen.
 
-        Raises `ListenError`.
+        Raises `ListenError` and `TlsError`.
         """
+
+    def refresh(*, force: bool) -> bool:
+        """Read again what was read from files and has changed, or everything with `force`.
+
+        What cannot be used is logged, changes nothing, and makes it False.
+        """
+
+    def certificates() -> list[tuple[str, float]]:
+        """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
 
     def close() -> Deferred[None]:
         """Take no new connections, and remove what lies on disk."""
 
 
 class IRouteStore(Interface):
-    """The truth about the routes of the API."""
+    """The truth about the routes of the API.
+
+    What cannot be done fails with `StoreError`, soon enough for a client that waits for it; nothing has changed then.
+    """
+
+    def open() -> Deferred[None]:
+        """Get ready; fires once every watcher has been told of the routes that are there."""
+
+    def close() -> None:
+        """End what goes on by itself."""
 
     def snapshot() -> Deferred[tuple[int, list[Route]]]:
         """All routes as they were at the revision that comes with them."""

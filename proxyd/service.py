@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,22 +18,29 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
 
+from proxyd.api.metrics import MetricsApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.types import read_posted_options
+from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError
+from proxyd.errors import ListenError, StoreError, TlsError
 from proxyd.http.site import Site
-from proxyd.interfaces import IListener
+from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
+from proxyd.metrics.exposition import ChpExposition, Exposition, NativeExposition
+from proxyd.metrics.lag import EventLoopLag
+from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
-from proxyd.stores.memory import MemoryRouteStore
+from proxyd.option import Port
+from proxyd.stores.environment import StoreEnvironment
 from proxyd.workers.datapath import DataPath
 
 
@@ -64,8 +73,14 @@ class ProxyService(Service):
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
         self._access_writer: LineWriter | None = None
         self.table = RouteTable()
-        self.store = MemoryRouteStore()
+        typed = config.api is None or config.api.route_options == "typed"
+        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
+        self.store: IRouteStore | None = None
+        self._store_error: StoreError | None = None
         self.api: IListener | None = None
+        self.metrics: IListener | None = None
+        self.meters: Meters | ChpMeters | None = None
+        self._lag: EventLoopLag | None = None
         self.data_path: DataPath | None = None
 
     def observer(self) -> LogObserver:
@@ -84,37 +99,88 @@ class ProxyService(Service):
         """Open everything."""
         try:
             self.open()
-        except (ListenError, OSError) as error:
+        except (ListenError, StoreError, TlsError, OSError) as error:
             self.close()
-            # The real one: twistd has put its log in place of `sys.stderr`, and the reactor that writes it never runs.
-            print(f"proxyd: {error}", file=sys.__stderr__)
+            complain(error)
             raise SystemExit(1) from None
 
     def open(self) -> None:
         """Build everything and open all listeners.
 
-        Raises `ListenError`, and `OSError` for a file that cannot be read or written.
+        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, `TlsError`, and
+        `OSError` for a file that cannot be read or written; a store that fails later, when the reactor runs, ends the
+        process.
         """
         config = self._config
         raise_open_files_limit()
         self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
-        self.store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
-        for route in self._initial_routes:
-            self.store.put(route)
+        store = self.store = self._make_store()
         if config.log.access_file:
             self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
         access_writer = self._access_writer or self.writer
+        meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
-            config, self._kinds, self.table, self._reactor, access_writer=access_writer
+            config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
         )
+        exposition = self._make_exposition(data_path, access_writer)
+        if config.metrics.has_listener and exposition is not None:
+            self.metrics = self._make_metrics_listener(data_path, exposition)
+            data_path.listeners.append(self.metrics)
         if config.api is not None:
-            self.api = self._make_api(data_path, config.api)
+            self.api = self._make_api(data_path, config.api, store, None if self.metrics else exposition)
             data_path.listeners.append(self.api)
         data_path.open()
-        self._announce(data_path)
+        data_path.reactor.pause()
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        if self._lag is not None:
+            self._lag.start()
+        filling = Deferred.fromCoroutine(self._fill_table(store))
+        filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
+        if self._store_error is not None:
+            raise self._store_error
         if config.pid_file:
             Path(config.pid_file).write_text(str(os.getpid()))
             self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+
+    def reload(self) -> None:
+        """Read the certificates and keys of TLS again."""
+        if self.data_path is not None:
+            self._log.info("reading certificates and keys again")
+            applied = self.data_path.refresh_tls(force=True)
+            if isinstance(self.meters, Meters):
+                self.meters.reload_done(applied=applied)
+
+    def _make_store(self) -> IRouteStore:
+        directory = Path() if self._file is None else self._file.parent
+        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get)
+        section = self._config.store
+        store: IRouteStore = self._kinds.of_config(section).build(section, environment)
+        return store
+
+    async def _fill_table(self, store: IRouteStore) -> None:
+        store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        await store.open()
+        for route in self._initial_routes:
+            await store.put(route)
+
+    def _begin(self, data_path: DataPath) -> None:
+        if self.data_path is data_path:  # or the end has come meanwhile
+            data_path.reactor.resume()
+            self._announce(data_path)
+
+    def _end_without_routes(self, failure: Failure) -> None:
+        """End with one line and status 1; before the reactor runs, whoever starts us does that."""
+        error = failure.value
+        if not isinstance(error, StoreError):
+            self._log.failure("unexpected error at the start", failure=failure)
+            error = StoreError(type(self.store).__name__, "unexpected error, see the log")
+        self._store_error = error
+        if self._reactor.running and self.data_path is not None:
+            self.data_path.stop_listening()
+            self.close()
+            complain(error)
+            atexit.register(os._exit, 1)  # neither twistd nor the reactor has a status to end with
+            self._reactor.stop()
 
     def _announce(self, data_path: DataPath) -> None:
         """Say where everything is; tools wait for these lines."""
@@ -126,6 +192,10 @@ class ProxyService(Service):
         for listener in data_path.listeners:
             if listener is self.api:
                 self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=listener.where)
+            elif listener is self.metrics:
+                # With the path of a socket in place of host and port, as tools expect it.
+                where = listener.where if "://" in listener.where else f"http://{listener.where}"
+                self._log.info("{purpose} {where}/metrics", purpose=listener.purpose, where=where)
             elif listener.purpose == "Proxying":
                 public = public or listener.where
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
@@ -135,28 +205,58 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_api(self, data_path: DataPath, api: ApiSettings) -> IListener:
+    def _make_exposition(self, data_path: DataPath, access_writer: LineWriter) -> Exposition | None:
+        meters = self.meters
+        if isinstance(meters, Meters):
+            lag = self._lag = EventLoopLag(data_path.reactor)
+            return NativeExposition(
+                meters,
+                data_path.gauges,
+                lag=lambda: lag.seconds,
+                dropped_lines=lambda: access_writer.dropped,
+                certificates=data_path.certificates,
+            )
+        return None if meters is None else ChpExposition(meters)
+
+    def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
+        metrics = self._config.metrics
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition), ())
+        place = HttpConfig(
+            address="127.0.0.1" if metrics.address is None else metrics.address,
+            port=metrics.port or Port(0),
+            socket=metrics.socket,
+        )
+
+        def make_site() -> Site:
+            return data_path.make_site(root, logs_access=False)
+
+        return HttpListener(place, make_site, data_path.reactor, "Serve metrics at")
+
+    def _make_api(
+        self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
+    ) -> IListener:
         config = self._config
         routes = RoutesApi(
             self.table,
-            self.store,
+            store,
             self._reactor,
-            host_routing=config.host_routing,
+            reader=self.reader,
             max_body=config.limits.api_body,
             max_path=config.limits.route_path,
-            read_options=read_posted_options if api.route_options == "typed" else None,
         )
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         root = ApiResource(RoutesApi.router, routes, tokens)
+        if exposition is not None:
+            root.add(MetricsApi.router, MetricsApi(exposition))
 
         def make_site() -> Site:
             site = data_path.make_site(root, logs_access=False)
             site.access_log = ApiLog()
+            site.meters = None if self.meters is None else self.meters.api
             return site
 
-        return HttpListener(
-            HttpConfig(address=api.address, port=api.port), make_site, data_path.reactor, "Proxy API at"
-        )
+        place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
+        return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
     # Stopping.
 
@@ -177,6 +277,10 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         data_path, self.data_path = self.data_path, None
+        if self._lag is not None:
+            self._lag.stop()
+        if self.store is not None:
+            self.store.close()
         try:
             if data_path is not None:
                 data_path.close()
@@ -202,6 +306,20 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     upstream = Upstream.parse(spec.upstream)
     members = json.dumps({"target": upstream.url, "static": True})
     return Route(key, upstream, segments, host, options, members)
+
+
+def make_meters(config: Config) -> Meters | ChpMeters | None:
+    """What counts, if anybody can see it."""
+    metrics = config.metrics
+    if not metrics.enabled or not (metrics.has_listener or config.api is not None):
+        return None
+    return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
+
+
+def complain(error: Exception) -> None:
+    """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
+    with suppress(OSError):
+        print(f"proxyd: {error}", file=sys.__stderr__, flush=True)
 
 
 def raise_open_files_limit() -> None:

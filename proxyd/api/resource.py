@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -18,10 +19,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from proxyd.api.router import MethodError, Router
+from proxyd.api.router import MethodError, PathError, Router
 from proxyd.core.pages import reason_phrase
 from proxyd.core.target import split_target
-from proxyd.errors import RequestError
+from proxyd.errors import RequestError, StoreError
 from proxyd.http.request import Request
 from proxyd.interfaces import IStreamingResource
 
@@ -32,11 +33,12 @@ _AUTHORIZATION = re.compile(rb"token +(\S+)")
 
 @attrs.frozen
 class Answer:
-    """What a function of the API answers: `text` explains, `json` is the result."""
+    """What a function of the API answers: `text`, of `content_type`, explains, `json` is the result."""
 
     status: int
     text: str = ""
     json: str = ""
+    content_type: str = "text/plain; charset=utf-8"
 
 
 @attrs.frozen
@@ -53,27 +55,35 @@ Function = Callable[[Any, Call], "Answer | Awaitable[Answer]"]
 
 @implementer(IStreamingResource)
 class ApiResource(Resource):
-    """Serves the functions of `router`, methods of `owner`, to whoever knows one of `tokens`; empty: to everybody."""
+    """Serves the functions of `router`, methods of `owner`, to whoever knows one of `tokens`; empty: to everybody.
+
+    `add` brings more of them.
+    """
 
     isLeaf = True
     _log = Logger()
 
     def __init__(self, router: Router[Function], owner: object, tokens: tuple[str, ...]) -> None:
         super().__init__()
-        self._router = router
-        self._owner = owner
+        self._parts = [(router, owner)]
         self._tokens = tuple(token.encode() for token in tokens)
+
+    def add(self, router: Router[Function], owner: object) -> None:
+        """Serve the functions of `router`, methods of `owner`, as well."""
+        self._parts.append((router, owner))
 
     def render_streaming(self, request: Request) -> None:
         """Answer a call whose head has come."""
+        request.kind = "api"
         try:
             path, query = split_target(request.head.target)
-            function, arguments = self._router.find(request.method.decode(), path.decode("utf-8", "surrogateescape"))
+            owner, function, arguments = self._find(request.method.decode(), path.decode("utf-8", "surrogateescape"))
             if not self._is_authorized(request):
                 request.answer(403, [])
                 return
+            request.operation = function.__name__
             call = Call(request, arguments, query[1:].decode("latin-1"))
-            answer = function(self._owner, call)
+            answer = function(owner, call)
         except RequestError as error:
             self._refuse(request, error)
             return
@@ -83,6 +93,12 @@ class ApiResource(Resource):
             done: Deferred[Answer] = Deferred.fromCoroutine(answer)  # type: ignore[arg-type]  # functions are `async`
             done.addCallbacks(self._answer, self._failed, (request,), callbackKeywords={}, errbackArgs=(request,))
             done.addErrback(lambda failure: self._log.failure("unexpected error in the API", failure=failure))
+
+    def _find(self, method: str, path: str) -> tuple[object, Function, dict[str, str]]:
+        for router, owner in self._parts:
+            with suppress(PathError):
+                return owner, *router.find(method, path)
+        raise PathError
 
     def _is_authorized(self, request: Request) -> bool:
         if not self._tokens:
@@ -96,7 +112,8 @@ class ApiResource(Resource):
         if answer.json:
             request.answer(answer.status, [_JSON], answer.json.encode())
         elif answer.text:
-            request.answer(answer.status, [_TEXT], answer.text.encode())
+            fields = [b"Content-Type: " + answer.content_type.encode()]
+            request.answer(answer.status, fields, answer.text.encode())
         else:
             request.answer(answer.status, [])
 
@@ -110,6 +127,9 @@ class ApiResource(Resource):
         error = failure.value
         if isinstance(error, RequestError):
             self._refuse(request, error)
+        elif isinstance(error, StoreError):
+            self._log.error("{error}", error=str(error))
+            request.answer(500, [_TEXT], reason_phrase(500))
         elif not isinstance(error, ConnectionClosed):
             self._log.failure("unexpected error in the API", failure=failure)
             request.answer(500, [_TEXT], reason_phrase(500))

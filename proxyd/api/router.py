@@ -16,6 +16,13 @@ F = TypeVar("F", bound=Callable[..., object])
 _PLACEHOLDER = re.compile(r"<(path:)?([a-z_]+)>")
 
 
+class PathError(RequestError):
+    """There is nothing at this path."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "Not Found")
+
+
 class MethodError(RequestError):
     """The path is there, but not for this method; `allowed` lists those that are."""
 
@@ -50,7 +57,7 @@ class Router(Generic[F]):
     def find(self, method: str, path: str) -> tuple[F, dict[str, str]]:
         """The function for a request, and what the placeholders of its pattern stand for, still raw.
 
-        Raises `RequestError` 404 if no pattern fits, and `MethodError` if one does for other methods only.
+        Raises `PathError` if no pattern fits, and `MethodError` if one does for other methods only.
         """
         for expression, functions in self._rules:
             match = expression.fullmatch(path)
@@ -58,7 +65,7 @@ class Router(Generic[F]):
                 if method not in functions:
                     raise MethodError(sorted(functions))
                 return functions[method], match.groupdict()
-        raise RequestError(404, "Not Found")
+        raise PathError
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,24 +12,20 @@ from twisted.logger import Logger
 from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
 from proxyd.core.activity import parse_timestamp, timestamp
+from proxyd.core.posted import RouteReader
 from proxyd.core.table import Entry, RouteTable
 from proxyd.core.target import decode_path
-from proxyd.errors import OptionError, RequestError
+from proxyd.errors import RequestError
 from proxyd.interfaces import IRouteStore
-from proxyd.model.routes import INHERITED, Route, RouteOptions, place_of
-from proxyd.model.upstream import Upstream
 
 # So many routes are written into an answer before the exchanges get their turn.
 _ROUTES_A_TURN = 2000
-
-OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
-"""Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
 
 class RoutesApi:
     """Reads `table`, changes `store`; whoever watches the store brings the changes into the table.
 
-    `read_options` None keeps posted options verbatim, without effect. `clock` has `callLater`.
+    `reader` makes routes of what is posted. `clock` has `callLater`.
     """
 
     _log = Logger()
@@ -42,18 +37,16 @@ class RoutesApi:
         store: IRouteStore,
         clock: Any,
         *,
-        host_routing: bool,
+        reader: RouteReader,
         max_body: int,
         max_path: int,
-        read_options: OptionsReader | None,
     ) -> None:
         self._table = table
         self._store = store
         self._clock = clock
-        self._host_routing = host_routing
+        self._reader = reader
         self._max_body = max_body
         self._max_path = max_path
-        self._read_options = read_options
 
     @router.route("/api/routes", "GET")
     @router.route("/api/routes/", "GET")
@@ -84,7 +77,7 @@ class RoutesApi:
         """Create or replace a route."""
         key = self._key(call)
         posted = _read_object(await call.request.read_body(self._max_body))
-        route = self.make_route(key, posted)
+        route = self._reader.read(key, posted)
         self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
         await self._store.put(route)
         self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
@@ -104,38 +97,7 @@ class RoutesApi:
         raw = call.arguments.get("spec", "").encode("utf-8", "surrogateescape")
         if len(raw) > self._max_path:
             raise RequestError(414, "the path of the route is longer than limits.route_path")
-        key = "/" + decode_path(raw).strip("/")
-        if self._host_routing:
-            host, slash, path = key[1:].partition("/")
-            key = "/" + host.lower().removesuffix(".") + slash + path
-        return key
-
-    def make_route(self, key: str, posted: Mapping[str, Any]) -> Route:
-        """The route that a posted object describes.
-
-        Raises `RequestError` 400 with a reason.
-        """
-        target = posted.get("target", posted.get("upstream") if self._read_options is not None else None)
-        if not isinstance(target, str):
-            raise RequestError(400, "Must specify 'target' as a string")
-        try:
-            upstream = Upstream.parse(target)
-            options = self._read_options(posted) if self._read_options is not None else INHERITED
-        except OptionError as error:
-            raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
-        members = {name: value for name, value in posted.items() if name != "last_activity"}
-        members["target"] = target
-        host, segments = "", place_of(key)[1]
-        if self._host_routing and segments:
-            host, segments = segments[0], segments[1:]
-            members["host"] = host
-        elif isinstance(posted.get("host"), str) and self._read_options is not None:
-            host = posted["host"].lower().removesuffix(".")
-        try:
-            text = json.dumps(members, allow_nan=False)
-        except ValueError:
-            raise RequestError(400, "a number is too large for JSON") from None
-        return Route(key, upstream, segments, host, options, text)
+        return self._reader.key_of(decode_path(raw))
 
 
 def _described(entry: Entry) -> str:

@@ -22,8 +22,35 @@ from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 @click.version_option(__version__, "-V", "--version", message="%(version)s")
 @click.option("--ip", metavar="ADDR", help="Public address; default: all interfaces.")
 @click.option("--port", type=int, metavar="N", help="Public port.  [8000]")
+@click.option("--socket", metavar="PATH", help="Public unix socket, instead of address and port.")
 @click.option("--api-ip", metavar="ADDR", help="Address of the REST API.  [localhost]")
 @click.option("--api-port", type=int, metavar="N", help="Port of the REST API.  [public port + 1]")
+@click.option("--api-socket", metavar="PATH", help="Unix socket of the REST API, instead of address and port.")
+@click.option("--ssl-key", metavar="FILE", help="Key of the public side; makes it HTTPS.")
+@click.option("--ssl-cert", metavar="FILE", help="Certificate of the public side, with its chain; makes it HTTPS.")
+@click.option("--ssl-ca", metavar="FILE", help="Authorities of client certificates.")
+@click.option("--ssl-request-cert", is_flag=True, help="Demand a certificate of every client.")
+@click.option("--ssl-reject-unauthorized", is_flag=True, help="Goes without saying with --ssl-request-cert.")
+@click.option("--ssl-protocol", metavar="NAME", help="TLSv1_2, TLSv1_3 or TLS; of the public side and the REST API.")
+@click.option("--ssl-ciphers", metavar="LIST", help="OpenSSL's list; of the public side and the REST API.")
+@click.option("--ssl-allow-rc4", is_flag=True, help="Has no effect: no OpenSSL of today has it.")
+@click.option("--ssl-dhparam", metavar="FILE", help="Diffie-Hellman parameters; of the public side and the REST API.")
+@click.option("--api-ssl-key", metavar="FILE", help="Key of the REST API; makes it HTTPS.")
+@click.option("--api-ssl-cert", metavar="FILE", help="Certificate of the REST API; makes it HTTPS.")
+@click.option("--api-ssl-ca", metavar="FILE", help="Authorities of client certificates for the REST API.")
+@click.option("--api-ssl-request-cert", is_flag=True, help="Demand a certificate of every client of the REST API.")
+@click.option("--api-ssl-reject-unauthorized", is_flag=True, help="Goes without saying with --api-ssl-request-cert.")
+@click.option("--client-ssl-key", metavar="FILE", help="Key to show to https targets.")
+@click.option("--client-ssl-cert", metavar="FILE", help="Certificate to show to https targets.")
+@click.option("--client-ssl-ca", metavar="FILE", help="Authorities of https targets.  [those of the system]")
+@click.option("--client-ssl-request-cert", is_flag=True, help="Has no effect: https targets are always verified.")
+@click.option("--client-ssl-reject-unauthorized", is_flag=True, help="Has no effect: they are always verified.")
+@click.option("--insecure", is_flag=True, help="Do not verify the certificates of https targets.")
+@click.option("--redirect-port", type=int, metavar="N", help="Port that redirects HTTP to HTTPS.")
+@click.option("--redirect-to", type=int, metavar="N", help="Port that it redirects to.  [public port]")
+@click.option("--metrics-ip", metavar="ADDR", help="Address of the metrics; default: all interfaces.")
+@click.option("--metrics-port", type=int, metavar="N", help="Port of the metrics; without one there are none.")
+@click.option("--metrics-socket", metavar="PATH", help="Unix socket of the metrics instead.")
 @click.option("--default-target", metavar="URL", help="Target of the route / at the start.")
 @click.option("--error-target", metavar="URL", help="Server that is asked for error pages.")
 @click.option("--error-path", metavar="DIR", help="Directory of error pages.")
@@ -38,6 +65,7 @@ from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
 @click.option("--timeout", type=int, metavar="MS", help="Drop a client that is silent for so long.")
 @click.option("--proxy-timeout", type=int, metavar="MS", help="Give up a target that is silent for so long.")
 @click.option("--keep-alive-timeout", type=int, metavar="MS", help="Close an idle client's connection.  [5000]")
+@click.option("--storage-backend", metavar="NAME", help="Keep routes in this class, package.module:Class.  [in memory]")
 @click.option("--pid-file", metavar="FILE", help="Write the process id there.")
 @click.option("--log-level", default="info", metavar="LEVEL", help="debug, info, warn or error.  [info]")
 def command(**given: Any) -> ChpOptions:
@@ -78,7 +106,7 @@ def serve(setup: ChpSetup) -> NoReturn:
     from twisted.logger import Logger, globalLogBeginner  # noqa: PLC0415
 
     from proxyd.builtins import KINDS  # noqa: PLC0415
-    from proxyd.errors import ListenError  # noqa: PLC0415
+    from proxyd.errors import ListenError, StoreError, TlsError  # noqa: PLC0415
     from proxyd.service import ProxyService  # noqa: PLC0415
 
     reactor: Any = installed
@@ -91,7 +119,7 @@ def serve(setup: ChpSetup) -> NoReturn:
         log.warn("{warning}", warning=warning)
     try:
         service.open()
-    except (ListenError, OSError) as error:
+    except (ListenError, StoreError, TlsError, OSError) as error:
         service.close()
         fail(str(error))
 

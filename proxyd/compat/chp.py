@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import attrs
 
 from proxyd.errors import OptionError
-from proxyd.listeners.http import HttpConfig
+from proxyd.listeners.http import HttpConfig, HttpsConfig
+from proxyd.listeners.redirect import RedirectConfig
 from proxyd.model.routes import HeaderChanges, RewriteLocation, Route, RouteOptions
 from proxyd.model.settings import (
     ApiSettings,
@@ -16,14 +18,21 @@ from proxyd.model.settings import (
     ErrorSettings,
     Health,
     Limits,
+    ListenerConfig,
     LogSettings,
+    MemoryStoreConfig,
+    MetricsSettings,
     PoolSettings,
+    StoreConfig,
     Timeouts,
 )
+from proxyd.model.tls import Certificate, ServerTlsSettings, UpstreamTlsSettings, Version
 from proxyd.model.upstream import Upstream
 from proxyd.option import ByteCount, FilePath, Port, Seconds, Secret, UpstreamUrl, UrlPath
+from proxyd.stores.storage import StorageClassConfig
 
 _DEFAULT_PORT = 8000
+_HTTP_PORT = 80
 _MAX_PORT = 65535
 _KEEP_ALIVE_MILLISECONDS = 5000
 # Node gives heads this long, and 16 KiB for them, request line included.
@@ -31,6 +40,20 @@ _HEADER_SECONDS = 60
 _HEADER_BYTES = 16 * 1024
 # Node leaves this to the kernel, which gives up after two minutes; long enough for a busy node of a cluster.
 _CONNECT_SECONDS = 30
+
+# Modern ones first, then what CHP takes as well.
+_CIPHERS = (
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:HIGH:"
+    "!RC4:!aNULL:!eNULL:!EXPORT:!DES:!3DES:!MD5:!PSK:!SRP:!CAMELLIA"
+)
+_PROTOCOLS: dict[str, tuple[Version, Version]] = {
+    "TLS": ("TLSv1.2", "TLSv1.3"),
+    "SSLv23": ("TLSv1.2", "TLSv1.3"),
+    "TLSv1": ("TLSv1", "TLSv1"),
+    "TLSv1_1": ("TLSv1.1", "TLSv1.1"),
+    "TLSv1_2": ("TLSv1.2", "TLSv1.2"),
+    "TLSv1_3": ("TLSv1.3", "TLSv1.3"),
+}
 
 _LEVELS: dict[str, Literal["debug", "info", "warn", "error"]] = {
     "debug": "debug",
@@ -50,8 +73,35 @@ class ChpOptions:
 
     ip: str | None = None
     port: int | None = None
+    socket: str | None = None
     api_ip: str | None = None
     api_port: int | None = None
+    api_socket: str | None = None
+    ssl_key: str | None = None
+    ssl_cert: str | None = None
+    ssl_ca: str | None = None
+    ssl_request_cert: bool = False
+    ssl_reject_unauthorized: bool = False
+    ssl_protocol: str | None = None
+    ssl_ciphers: str | None = None
+    ssl_allow_rc4: bool = False
+    ssl_dhparam: str | None = None
+    api_ssl_key: str | None = None
+    api_ssl_cert: str | None = None
+    api_ssl_ca: str | None = None
+    api_ssl_request_cert: bool = False
+    api_ssl_reject_unauthorized: bool = False
+    client_ssl_key: str | None = None
+    client_ssl_cert: str | None = None
+    client_ssl_ca: str | None = None
+    client_ssl_request_cert: bool = False
+    client_ssl_reject_unauthorized: bool = False
+    insecure: bool = False
+    redirect_port: int | None = None
+    redirect_to: int | None = None
+    metrics_ip: str | None = None
+    metrics_port: int | None = None
+    metrics_socket: str | None = None
     default_target: str | None = None
     error_target: str | None = None
     error_path: str | None = None
@@ -66,6 +116,7 @@ class ChpOptions:
     timeout: int | None = None
     proxy_timeout: int | None = None
     keep_alive_timeout: int | None = None
+    storage_backend: str | None = None
     pid_file: str | None = None
     log_level: str = "info"
 
@@ -90,21 +141,26 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
     level = _LEVELS.get(options.log_level.lower())
     if level is None:
         raise ChpUsageError(f"--log-level has to be one of {', '.join(_LEVELS)}, not {options.log_level!r}")
-    token = environ.get("CONFIGPROXY_AUTH_TOKEN", "")
-    port = _port("--port", options.port) or _DEFAULT_PORT
-    api_port = _port("--api-port", options.api_port) or port + 1
+    _refuse_conflicts(options)
+    token = _token(environ)
+    port = 0 if options.socket else _port("--port", options.port) or _DEFAULT_PORT
+    api_port = _port("--api-port", options.api_port) or (port or _DEFAULT_PORT) + 1
     if api_port > _MAX_PORT:
         raise ChpUsageError(f"--api-port has to be given, because there is no port after {port}")
     config = Config(
-        listeners=(HttpConfig(address=_address(options.ip), port=Port(port)),),
+        listeners=_listeners(options, port, environ),
         api=ApiSettings(
             address="localhost" if options.api_ip is None else _address(options.api_ip),
             port=Port(api_port),
+            socket=FilePath(options.api_socket or ""),
+            tls=_server_tls(options, "api_", environ.get("CONFIGPROXY_API_SSL_KEY_PASSPHRASE", "")),
             token=Secret(token),
             open=not token,
             route_options="verbatim",
         ),
+        metrics=_metrics(options),
         host_routing=options.host_routing,
+        store=_store(options),
         route_defaults=_route_options(options),
         errors=ErrorSettings(
             target=UpstreamUrl(_url("--error-target", options.error_target)),
@@ -125,7 +181,107 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
         pid_file=FilePath(options.pid_file or ""),
         drain_seconds=0,
     )
-    return ChpSetup(config, _routes(options), _notes(options), _warnings(options))
+    return ChpSetup(config, _routes(options), _notes(options, config.listeners), _warnings(options))
+
+
+def _refuse_conflicts(options: ChpOptions) -> None:
+    for socket, places in (("socket", ("ip", "port")), ("api_socket", ("api_ip", "api_port"))):
+        for place in places:
+            if getattr(options, socket) is not None and getattr(options, place) is not None:
+                names = [name.replace("_", "-") for name in (socket, place)]
+                raise ChpUsageError(f"Cannot specify both --{names[0]} and --{names[1]}. Pick one.")
+    if options.redirect_port is not None and not (options.ssl_key or options.ssl_cert):
+        raise ChpUsageError("HTTPS redirection specified but certificates not provided: --ssl-key and --ssl-cert.")
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    """The token of the environment, or of the file that the environment names, as containers have it.
+
+    Raises `ChpUsageError` for a file that cannot be read.
+    """
+    token = environ.get("CONFIGPROXY_AUTH_TOKEN", "")
+    file = environ.get("CONFIGPROXY_AUTH_TOKEN_FILE", "")
+    if token or not file:
+        return token
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChpUsageError(f"CONFIGPROXY_AUTH_TOKEN_FILE: {error}") from None
+
+
+def _listeners(options: ChpOptions, port: int, environ: Mapping[str, str]) -> tuple[ListenerConfig, ...]:
+    """The public listener, and the one that redirects to it unless it would be in its way."""
+    tls = _server_tls(options, "", environ.get("CONFIGPROXY_SSL_KEY_PASSPHRASE", ""))
+    place: dict[str, Any] = {
+        "address": _address(options.ip),
+        "port": Port(port),
+        "socket": FilePath(options.socket or ""),
+    }
+    public = HttpConfig(**place) if tls is None else HttpsConfig(**place, **attrs.asdict(tls, recurse=False))
+    redirect_port = _port("--redirect-port", options.redirect_port)
+    to_port = _port("--redirect-to", options.redirect_to) or port
+    if not redirect_port or options.socket or port == _HTTP_PORT:
+        return (public,)
+    return (public, RedirectConfig(address="", port=Port(redirect_port), to_port=Port(to_port)))
+
+
+def _server_tls(options: ChpOptions, prefix: str, passphrase: str) -> ServerTlsSettings | None:
+    """TLS of the listener whose options begin with `prefix`; None: plain text."""
+
+    def given(name: str) -> Any:
+        return getattr(options, f"{prefix}ssl_{name}")
+
+    key, certificate = given("key"), given("cert")
+    if not key and not certificate:
+        return None
+    least, most = _versions(options.ssl_protocol)
+    own = Certificate(
+        certificate=FilePath(certificate or key), key=FilePath(key or certificate), passphrase=Secret(passphrase)
+    )
+    return ServerTlsSettings(
+        certificates=(own,),
+        client_ca=FilePath(given("ca") or ""),
+        # Asking means requiring, as in CHP, whatever --ssl-reject-unauthorized says.
+        client_certificates="required" if given("request_cert") else "none",
+        minimum_version=least,
+        maximum_version=most,
+        ciphers=options.ssl_ciphers or _CIPHERS,
+        dhparam=FilePath(options.ssl_dhparam or ""),
+    )
+
+
+def _versions(protocol: str | None) -> tuple[Version, Version]:
+    if not protocol:
+        return "TLSv1.2", "TLSv1.3"
+    versions = _PROTOCOLS.get(protocol.removesuffix("_method"))
+    if versions is None:
+        raise ChpUsageError(f"--ssl-protocol has to be one of {', '.join(_PROTOCOLS)}, not {protocol!r}")
+    return versions
+
+
+def _upstream_tls(options: ChpOptions) -> UpstreamTlsSettings:
+    return UpstreamTlsSettings(
+        ca=_path(options.client_ssl_ca),
+        certificate=_path(options.client_ssl_cert),
+        key=_path(options.client_ssl_key),
+        verify=not options.insecure,
+    )
+
+
+def _path(path: str | None) -> FilePath | None:
+    return FilePath(path) if path else None
+
+
+def _metrics(options: ChpOptions) -> MetricsSettings:
+    """There is a listener only if a port or a socket is given; without one nothing is counted."""
+    port = _port("--metrics-port", options.metrics_port)
+    if options.metrics_socket:
+        if options.metrics_ip is not None or options.metrics_port is not None:
+            raise ChpUsageError("Cannot specify both metrics-socket and metrics-ip or metrics-port. Pick one.")
+        return MetricsSettings(socket=FilePath(options.metrics_socket), names="chp")
+    if port:
+        return MetricsSettings(address=_address(options.metrics_ip), port=Port(port), names="chp")
+    return MetricsSettings(enabled=False)
 
 
 def _address(ip: str | None) -> str:
@@ -153,6 +309,27 @@ def _url(name: str, url: str | None) -> str:
     return url or ""
 
 
+def _store(options: ChpOptions) -> StoreConfig:
+    """The store; a class is made with the options that were given, as text."""
+    if not options.storage_backend:
+        return MemoryStoreConfig()
+    given = {
+        field.name: _as_text(getattr(options, field.name))
+        for field in attrs.fields(ChpOptions)
+        if getattr(options, field.name) != field.default
+    }
+    try:
+        return StorageClassConfig(path=options.storage_backend, options=given)
+    except OptionError as error:
+        raise ChpUsageError(f"--storage-backend: {error}, not {options.storage_backend!r}") from None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "\n".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _route_options(options: ChpOptions) -> RouteOptions:
     headers: dict[str, str] = {}
     for header in options.custom_header:
@@ -176,6 +353,7 @@ def _route_options(options: ChpOptions) -> RouteOptions:
         x_forwarded="append" if options.x_forward else "off",
         rewrite_location=rewrite,
         request_headers=changes,
+        upstream_tls=_upstream_tls(options),
     )
 
 
@@ -199,7 +377,7 @@ def _routes(options: ChpOptions) -> tuple[Route, ...]:
     return (Route("/", upstream, ()),)
 
 
-def _notes(options: ChpOptions) -> tuple[str, ...]:
+def _notes(options: ChpOptions, listeners: tuple[ListenerConfig, ...]) -> tuple[str, ...]:
     notes = []
     if options.auto_rewrite:
         notes.append("AutoRewrite of Location headers enabled")
@@ -207,6 +385,11 @@ def _notes(options: ChpOptions) -> tuple[str, ...]:
         notes.append(f"ProtocolRewrite enabled. Rewriting to {options.protocol_rewrite}")
     if options.change_origin:
         notes.append("Change Origin of host headers enabled")
+    notes += [
+        f"Added HTTP to HTTPS redirection from {listener.port} to {listener.to_port}"
+        for listener in listeners
+        if isinstance(listener, RedirectConfig)
+    ]
     return tuple(notes)
 
 

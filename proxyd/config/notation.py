@@ -143,6 +143,10 @@ class Declared:
     is_inherited: bool
 
 
+# Defaults that are sections of a kind.
+_BY_KIND: Mapping[str, Any] = {"listeners": list(DEFAULT_LISTENERS), "store": {"kind": "memory"}}
+
+
 def options_of(cls: Any) -> list[Declared]:
     """The options of an attrs class; those that are required come first."""
     kinds = get_type_hints(cls)
@@ -156,7 +160,7 @@ def options_of(cls: Any) -> list[Declared]:
         else:
             make = getattr(field.default, "factory", None)
             value = None if is_required else make() if make else field.default
-        default = list(DEFAULT_LISTENERS) if (cls, field.name) == (Config, "listeners") else write(value, kind)
+        default = _BY_KIND[field.name] if cls is Config and field.name in _BY_KIND else write(value, kind)
         options.append(
             Declared(
                 field.name,

@@ -96,7 +96,10 @@ class _Manual:
             if cls in SHORT_FORMS:
                 yield from ("", f"Short form: what `{SHORT_FORMS[cls]}` would be, in place of the section.")
             yield ""
-            yield from self._own_options(cls, f"{path}.*." if by_name else f"{path}.")
+            if cls in kinds:  # whole, even where kinds inherit from each other: each is looked up for itself
+                yield from self._options(options_of(cls), f"{path}.")
+            else:
+                yield from self._own_options(cls, f"{path}.*." if by_name else f"{path}.")
 
     def _own_options(self, cls: Any, path: str) -> Iterator[str]:
         options = options_of(cls)

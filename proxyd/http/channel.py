@@ -223,6 +223,7 @@ class HTTPChannel(Protocol):
             request.body_start = body.feed(rest) if rest else b""
         except FramingError as error:
             raise RequestError(400, str(error)) from None
+        request.body_received = body.received
         if body.complete:
             request.body_complete = True
             self._state = _State.ANSWERING
@@ -248,6 +249,7 @@ class HTTPChannel(Protocol):
         except RequestError as error:
             self._fail_body(error)
             return
+        request.body_received = body.received
         if body.complete:
             request.body_complete = True
             self._state = _State.ANSWERING

@@ -47,6 +47,9 @@ class ErrorPages:
     def answer(self, request: Request, error: RequestError | UpstreamError) -> None:
         """Answer `request` with the page of `error`, from the error target if there is one."""
         fault = self._log_fault(request, error)
+        meters = request.channel.site.meters
+        if meters is not None:
+            meters.request_failed(fault.status)
         if _wants_no_page(request):
             request.answer(fault.status, [], close=True)
         elif self.target is not None:

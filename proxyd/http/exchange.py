@@ -186,6 +186,9 @@ class Exchange:
         request = self._request
         channel = self._channel
         self._has_started = True
+        meters = channel.site.meters
+        if meters is not None and not self._is_handshake:
+            meters.upstream_answered(head.status)
         request.status = head.status
         request.body_sent = len(data)
         keep_alive = request.may_keep_alive and not self._is_handshake
@@ -277,15 +280,17 @@ class Exchange:
         connection.detach()
         client, upstream = channel.transport, connection.transport
         early = channel.take_early()
-        channel.site.tunnel_began(client)
+        tunnel = Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended)
+        channel.site.tunnel_began(tunnel)
         client.write(self._resource.plan.switching_head(head) + data)
         request.body_sent = len(data)
         self._touch()
-        Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended).join(client, upstream, early)
+        tunnel.join(client, upstream, early)
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
         self._request.body_sent += tunnel.to_client
-        self._channel.site.tunnel_ended(self._channel.transport)
+        self._request.body_received = tunnel.to_upstream
+        self._channel.site.tunnel_ended(tunnel)
         self._channel.site.exchange_done(self._request)
 
     def response_failed(self, error: UpstreamError, *, answered: bool) -> None:
@@ -330,7 +335,7 @@ class Exchange:
     def _touch(self) -> None:
         entry = self._request.entry
         if entry is not None:
-            entry.last_activity = self._channel.site.wall_clock()
+            self._channel.site.touch(entry)
 
 
 class _Download:

@@ -44,7 +44,8 @@ class Request(server.Request):
     """One request on `channel`.
 
     `path` (dot-resolved, raw) and `query` (with its `?`) are set by the route tree. `body_start` is what has
-    come of the body before anybody took it. `status` and `body_sent` tell the access log how it ended.
+    come of the body before anybody took it. `kind` says what serves it, `operation` which function of the API. These,
+    `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
     """
 
     channel: HTTPChannel  # type: ignore[assignment]  # ours in place of the stock one
@@ -56,7 +57,10 @@ class Request(server.Request):
     entry: Entry | None = None
     request_id = ""
     detail = ""
+    kind = "none"
+    operation = ""
     status = 0
+    body_received = 0
     body_sent = 0
     is_lost = False
     found: IResource

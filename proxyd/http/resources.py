@@ -47,7 +47,10 @@ class ForwardResource(ReverseProxyResource):
         handshake = bool(request.head.upgrade) and is_handshake(request.head)
         if handshake and not self._takes_websockets:
             raise RequestError(403, "the route takes no WebSockets")
-        if not handshake:
+        if handshake:
+            request.kind = "websocket"
+        else:
+            request.kind = "forward"
             request.head.upgrade = b""
         Exchange(request, self, is_handshake=handshake).start()
 

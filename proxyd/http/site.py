@@ -21,13 +21,32 @@ from proxyd.interfaces import IStreamingResource
 from proxyd.model.settings import Limits, Timeouts
 
 if TYPE_CHECKING:
+    from proxyd.core.table import Entry
     from proxyd.http.errorpages import ErrorPages
     from proxyd.http.request import Request
     from proxyd.net.deadlines import Deadlines
+    from proxyd.websocket.tunnel import Tunnel
+
+    LookUp = Callable[[str, tuple[str, ...]], Entry | None]
 
 
 class Meters(Protocol):
-    """Counts exchanges."""
+    """Counts exchanges, and times what they ask of the route table."""
+
+    def request_came(self, head: RequestHead) -> None:
+        """A request, other than a health check, has come."""
+
+    def timed_look_up(self, look_up: LookUp) -> LookUp:
+        """`look_up`, observed if that is wanted."""
+
+    def timed_touch(self, touch: Callable[[Entry], None]) -> Callable[[Entry], None]:
+        """`touch`, observed if that is wanted."""
+
+    def upstream_answered(self, status: int) -> None:
+        """The head of a response came from an upstream, and answers no handshake."""
+
+    def request_failed(self, status: int) -> None:
+        """The proxy itself answers a request, because there is no route or no usable upstream."""
 
     def exchange_done(self, request: Request) -> None:
         """A response is complete, or has been cut."""
@@ -89,6 +108,8 @@ class Site(server.Site):
         self.error_pages = error_pages
         self.access_log = access_log
         self.meters = meters
+        # Notes that something happened on the route of an entry.
+        self.touch = self._touch if meters is None else meters.timed_touch(self._touch)
         self.wall_clock = wall_clock
         self.reader = RequestReader(
             HeadLimits(
@@ -100,7 +121,7 @@ class Site(server.Site):
             )
         )
         self.channels: set[HTTPChannel] = set()
-        self.tunnels: set[Any] = set()
+        self.tunnels: set[Tunnel] = set()
         self.is_draining = False
         self._is_streaming = IStreamingResource.providedBy(resource)
         self._date = b""
@@ -165,6 +186,9 @@ class Site(server.Site):
         request.body_sent = request.sentLength
         self.exchange_done(request)
 
+    def _touch(self, entry: Entry) -> None:
+        entry.last_activity = self.wall_clock()
+
     def exchange_done(self, request: Request) -> None:
         """Count an exchange, and write its line of the access log."""
         if self.meters is not None:
@@ -172,13 +196,13 @@ class Site(server.Site):
         if self.access_log is not None:
             self.access_log.write(request)
 
-    def tunnel_began(self, transport: Any) -> None:
-        """A client's connection carries a tunnel from now on."""
-        self.tunnels.add(transport)
+    def tunnel_began(self, tunnel: Tunnel) -> None:
+        """A client's connection carries `tunnel` from now on."""
+        self.tunnels.add(tunnel)
 
-    def tunnel_ended(self, transport: Any) -> None:
+    def tunnel_ended(self, tunnel: Tunnel) -> None:
         """The tunnel is over."""
-        self.tunnels.discard(transport)
+        self.tunnels.discard(tunnel)
 
     def drain(self) -> None:
         """Finish what is being served, and close the rest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -14,6 +15,9 @@ from proxyd.core.target import decode_path, host_of, key_of, split_target
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
 from proxyd.interfaces import IStreamingResource
+
+if TYPE_CHECKING:
+    from proxyd.http.site import Meters
 
 _JSON = [b"Content-Type: application/json"]
 
@@ -37,9 +41,12 @@ class RouteTree(Resource):
         live: str = "",
         ready: str = "",
         lenient: bool = False,
+        meters: Meters | None = None,
     ) -> None:
         super().__init__()
         self.table = table
+        self._meters = meters
+        self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
         self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
         self._lenient = lenient
@@ -56,14 +63,17 @@ class RouteTree(Resource):
         target = head.target
         check = self._checks.get(target)
         if check is not None:
+            request.kind = "health"
             check(request)
             return
+        if self._meters is not None:
+            self._meters.request_came(head)
         if target[:1] != b"/" and self._answers_itself(request):
             return
         path, request.query = split_target(target, lenient=self._lenient)
         request.path = path
         segments = key_of(decode_path(path))
-        entry = self.table.look_up(host_of(head.host) if head.host else "", segments)
+        entry = self._look_up(host_of(head.host) if head.host else "", segments)
         if self._mounted:
             mounted = self._mounted.longest(segments)
             if mounted is not None and (entry is None or mounted[0] > len(entry.route.segments)):
@@ -78,6 +88,7 @@ class RouteTree(Resource):
         resource.render_streaming(request)
 
     def _serve(self, request: Request, resource: IResource, depth: int) -> None:
+        request.kind = "resource"
         if IStreamingResource.providedBy(resource):
             resource.render_streaming(request)
         else:

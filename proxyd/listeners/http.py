@@ -1,4 +1,4 @@
-"""Kind `http`: clients over plain TCP or a unix socket."""
+"""Kinds `http` and `https`: clients over TCP or a unix socket, in plain text or over TLS."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from proxyd.interfaces import IListener
 from proxyd.kinds import Kind
 from proxyd.listeners.sockets import identity, open_tcp, open_unix, remove_unix
 from proxyd.model.settings import ListenerConfig
+from proxyd.model.tls import ServerTlsSettings
+from proxyd.net.certificates import ServerTls
 from proxyd.net.tcp import DataPathPort
+from proxyd.net.tls import DataPathTlsPort
 from proxyd.option import FileMode, FilePath, Port, option
 
 if TYPE_CHECKING:
+    import socket
+
     from proxyd.net.reactor import DataPathReactor
 
 SiteMaker = Callable[..., Any]
@@ -43,16 +48,36 @@ class HttpConfig(ListenerConfig):
             raise OptionError("only a socket has a mode", "mode")
 
 
+@attrs.frozen(kw_only=True)
+class HttpsConfig(HttpConfig, ServerTlsSettings):
+    """HTTP over TLS, on TCP or a unix socket."""
+
+    port: Port = option(Port(8443), help="Port to listen on.")
+
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises `OptionError`.
+        """
+        HttpConfig.__attrs_post_init__(self)
+        ServerTlsSettings.__attrs_post_init__(self)
+
+
 @implementer(IListener)
 class HttpListener:
-    """Hands clients to a site that `make_site` makes."""
-
-    scheme = "http"
+    """Hands clients to a site that `make_site` makes, over TLS if there are settings for it."""
 
     def __init__(
-        self, config: HttpConfig, make_site: SiteMaker, reactor: DataPathReactor, purpose: str = "Proxying"
+        self,
+        config: HttpConfig,
+        make_site: SiteMaker,
+        reactor: DataPathReactor,
+        purpose: str = "Proxying",
+        tls: ServerTlsSettings | None = None,
     ) -> None:
         self.purpose = purpose
+        self.tls = None if tls is None else ServerTls(tls)
+        self.scheme = "http" if tls is None else "https"
         self._config = config
         self._factory = make_site()
         self._reactor = reactor
@@ -72,18 +97,34 @@ class HttpListener:
     def open(self) -> None:
         """Bind and listen.
 
-        Raises `ListenError`.
+        Raises `ListenError` and `TlsError`.
         """
         config = self._config
+        if self.tls is not None:
+            self.tls.load()
         if config.socket:
             sockets = [open_unix(config.socket, config.backlog, config.mode)]
             self._identity = identity(config.socket)
         else:
             sockets = open_tcp(config.address, config.port, config.backlog)
             self.port = sockets[0].getsockname()[1]
-        self._ports = [DataPathPort(sock, self._factory, self._reactor) for sock in sockets]
+        self._ports = [self._make_port(sock) for sock in sockets]
         for port in self._ports:
             port.startListening()
+
+    def _make_port(self, sock: socket.socket) -> DataPathPort:
+        if self.tls is None:
+            return DataPathPort(sock, self._factory, self._reactor)
+        return DataPathTlsPort(sock, self._factory, self._reactor, self.tls)
+
+    def refresh(self, *, force: bool) -> bool:
+        """Read the certificates again if they have changed, or in any case."""
+        return self.tls is None or self.tls.refresh(force=force)
+
+    def certificates(self) -> list[tuple[str, float]]:
+        """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
+        served = () if self.tls is None else self.tls.served
+        return [(name, about.ends.timestamp()) for about in served for name in about.names]
 
     def close(self) -> Deferred[None]:
         """Take no new clients."""
@@ -95,4 +136,12 @@ class HttpListener:
         return DeferredList([done for done in closing if done is not None]).addCallback(lambda _: None)
 
 
-KIND = Kind(ListenerConfig, "http", HttpConfig, HttpListener)
+def build_https(config: HttpsConfig, make_site: SiteMaker, reactor: DataPathReactor) -> HttpListener:
+    """A listener whose TLS is in its own section."""
+    return HttpListener(config, make_site, reactor, tls=config)
+
+
+KINDS = (
+    Kind(ListenerConfig, "http", HttpConfig, HttpListener),
+    Kind(ListenerConfig, "https", HttpsConfig, build_https),
+)

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, option
 
@@ -95,6 +96,7 @@ class RouteOptions:
         None, help="`tunnel` passes the bytes of a WebSocket on; `off` refuses handshakes with 403."
     )
     timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
+    upstream_tls: UpstreamTlsSettings | None = option(None, help="TLS with an upstream whose URL is `https://`.")
 
 
 DEFAULT_OPTIONS = RouteOptions(
@@ -107,6 +109,7 @@ DEFAULT_OPTIONS = RouteOptions(
     response_headers=HeaderChanges(set={}, remove=()),
     websocket="tunnel",
     timeouts=RouteTimeouts(),
+    upstream_tls=UpstreamTlsSettings(),
 )
 """What holds when neither the route nor `route_defaults` says anything."""
 

@@ -7,7 +7,9 @@ from typing import Literal
 
 import attrs
 
+from proxyd.errors import OptionError
 from proxyd.model.routes import RouteOptions
+from proxyd.model.tls import ServerTlsSettings
 from proxyd.option import (
     ByteCount,
     FilePath,
@@ -25,6 +27,16 @@ from proxyd.option import (
 
 class ListenerConfig:
     """Marks the config class of each kind of listener."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreConfig:
+    """Marks the config class of each kind of route store."""
+
+
+@attrs.frozen(kw_only=True)
+class MemoryStoreConfig(StoreConfig):
+    """Routes of the API live as long as the process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,11 +123,46 @@ class LogSettings:
 
 
 @attrs.frozen(kw_only=True)
+class MetricsSettings:
+    """Shown at `/metrics` of the API, behind its token, or on a listener of their own, without one."""
+
+    enabled: bool = option(True, help="Count, and show the numbers.")
+    port: Port | None = option(None, help="Port of a listener of their own.")
+    address: str | None = option(
+        None, help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.'
+    )
+    socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
+    names: Literal["native", "chp"] = option(
+        "native",
+        help="`chp`: those of configurable-http-proxy, which need a listener of their own.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises `OptionError`.
+        """
+        if self.socket and (self.port is not None or self.address is not None):
+            raise OptionError("either a socket or an address and a port", "socket")
+        if self.address is not None and self.port is None:
+            raise OptionError("an address needs a port", "address")
+        if self.names == "chp" and self.enabled and not self.has_listener:
+            raise OptionError("the names of configurable-http-proxy need a port or a socket", "names")
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether the numbers have a listener of their own."""
+        return self.port is not None or bool(self.socket)
+
+
+@attrs.frozen(kw_only=True)
 class ApiSettings:
     """The REST API, on a port of its own."""
 
     address: str = option("127.0.0.1", help='Address to listen on; "" or "*" for all.')
     port: Port = option(Port(8001), help="Port to listen on.")
+    socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
+    tls: ServerTlsSettings | None = option(None, help="Serve the API over TLS only.")
     token: Secret = option(
         Secret(""),
         help="Token that clients have to send; default $PROXYD_AUTH_TOKEN, else $CONFIGPROXY_AUTH_TOKEN, "
@@ -145,8 +192,12 @@ class Config:
     api: ApiSettings | None = attrs.field(
         factory=ApiSettings, metadata={"help": "The REST API; `off` for none.", "section": True}
     )
+    metrics: MetricsSettings = section(MetricsSettings, help="Numbers for Prometheus.")
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
+    )
+    store: StoreConfig = attrs.field(
+        factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )
     route_defaults: RouteOptions = section(RouteOptions, help="Options for every route.")
     routes: Mapping[RouteKey, RouteSpec] = option(

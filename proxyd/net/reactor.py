@@ -57,6 +57,15 @@ class DataPathReactor:
         self.wall_clock: Callable[[], float] = time.time
         main.addReader(self)
 
+    def pause(self) -> None:
+        """Let nothing happen for now: clients wait in the kernel."""
+        self._main.removeReader(self)
+
+    def resume(self) -> None:
+        """Go on after `pause`, unless this was closed meanwhile."""
+        if not self._epoll.closed:
+            self._main.addReader(self)
+
     # What transports ask of a reactor.
 
     def callLater(self, delay: float, function: Callable[..., object], *args: object, **kwargs: object) -> IDelayedCall:

@@ -28,7 +28,7 @@ LARGE_READ = 256 * 1024
 _TURNED_AWAY_SECONDS = 10.0
 
 
-class _Transport(tcp.Connection):
+class DataPathTransport(tcp.Connection):
     """What client side and upstream side have in common."""
 
     read_size = SMALL_READ
@@ -106,12 +106,18 @@ class _Transport(tcp.Connection):
         super().unregisterProducer()
 
     def _may_send_at_once(self) -> bool:
-        return bool(self.connected and not self._is_broken and not self.disconnecting)
+        closing = self.disconnecting or self._writeDisconnecting
+        return bool(self.connected and not self._is_broken and not closing)
 
     def loseConnection(self) -> None:
         """Close once everything has been sent."""
         self._sends_at_once = False
         super().loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        """Close our side once everything has been sent."""
+        self._sends_at_once = False
+        super().loseWriteConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """Let go of everything."""
@@ -134,7 +140,7 @@ class _Transport(tcp.Connection):
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
 
-class DataPathServer(_Transport, tcp.Server):
+class DataPathServer(DataPathTransport, tcp.Server):
     """A client's connection over TCP.
 
     While nothing is read from it, it still notices that the client closed its side, unless `watches_peer` is
@@ -225,10 +231,11 @@ class DataPathPort(tcp.Port):
     """
 
     transport: Any = DataPathServer
+    unix_transport: Any = DataPathUnixServer
 
     def __init__(self, sock: socket.socket, factory: Any, reactor: DataPathReactor) -> None:
         if sock.family == socket.AF_UNIX:
-            self.transport = DataPathUnixServer
+            self.transport = self.unix_transport
         elif sock.family == socket.AF_INET6:
             self._addressType = address.IPv6Address
         self._listening = sock
@@ -253,11 +260,17 @@ class DataPathPort(tcp.Port):
         """Whoever closes it logs it."""
 
 
-class DataPathClient(_Transport, tcp.Client):
+class DataPathClient(DataPathTransport, tcp.Client):
     """A connection to an upstream over TCP."""
 
+    def createInternetSocket(self) -> socket.socket:
+        """A socket that holds nothing back until the upstream has acknowledged what came before."""
+        sock: socket.socket = super().createInternetSocket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
-class DataPathUnixClient(_Transport, unix.Client):
+
+class DataPathUnixClient(DataPathTransport, unix.Client):
     """A connection to an upstream over a unix socket."""
 
 

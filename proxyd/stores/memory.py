@@ -9,7 +9,9 @@ from zope.interface import implementer
 
 from proxyd.core.changes import Change
 from proxyd.interfaces import IRouteStore
+from proxyd.kinds import Kind
 from proxyd.model.routes import Route
+from proxyd.model.settings import MemoryStoreConfig, StoreConfig
 
 
 @implementer(IRouteStore)
@@ -20,6 +22,13 @@ class MemoryRouteStore:
         self._revision = 0
         self._routes: dict[str, Route] = {}
         self._watchers: list[Callable[[Change], None]] = []
+
+    def open(self) -> Deferred[None]:
+        """Nothing has to be fetched."""
+        return succeed(None)
+
+    def close(self) -> None:
+        """Nothing has to be ended."""
 
     def snapshot(self) -> Deferred[tuple[int, list[Route]]]:
         """All routes as they are now."""
@@ -47,3 +56,6 @@ class MemoryRouteStore:
         for changed in self._watchers:
             changed(change)
         return change
+
+
+KIND = Kind(StoreConfig, "memory", MemoryStoreConfig, lambda _config, _environment: MemoryRouteStore())

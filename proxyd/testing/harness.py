@@ -18,9 +18,11 @@ from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.resources import ForwardResource
 from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
+from proxyd.metrics.meters import Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
 from proxyd.model.settings import Config
 from proxyd.model.upstream import Upstream
+from proxyd.net.certificates import ClientTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
@@ -57,7 +59,9 @@ class ScriptedDialer:
         self.dials: list[Dial] = []
         self._clock = clock
 
-    def dial(self, upstream: Upstream, seconds: float, build: Any) -> Deferred[UpstreamConnection]:
+    def dial(
+        self, upstream: Upstream, seconds: float, build: Any, tls: ClientTls | None = None
+    ) -> Deferred[UpstreamConnection]:
         """Remember the call."""
 
         def cancelled(_: object) -> None:
@@ -91,12 +95,13 @@ class Harness:
         config: Config | None = None,
         options: RouteOptions | None = None,
         root: IResource | None = None,
+        meters: Uncounted | None = None,
     ) -> None:
         self.clock = Clock()
         self.config = config = config or Config()
         self.dialer = ScriptedDialer(self.clock)
         self.deadlines = Deadlines(self.clock)
-        self.pools = Pools(self.dialer, self.deadlines, config.pool, config.limits)  # type: ignore[arg-type]
+        self.pools = Pools(self.dialer, self.deadlines, config.pool, config.limits, meters)  # type: ignore[arg-type]
         self.table = RouteTable()
         self.access = Lines()
         defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
@@ -107,7 +112,7 @@ class Harness:
 
         health = config.health
         lenient = config.limits.target == "lenient"
-        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient)
+        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient, meters=meters)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -122,6 +127,7 @@ class Harness:
             trusted=TrustedProxies(config.trusted_proxies),
             error_pages=pages,
             access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
+            meters=meters,
             wall_clock=self.clock.seconds,
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():

@@ -17,9 +17,11 @@ from proxyd.errors import ConnectError, ConnectTimeoutError
 from proxyd.model.upstream import Upstream
 from proxyd.net.resolver import Addresses, Resolver
 from proxyd.net.tcp import DataPathConnector, DataPathUnixConnector
+from proxyd.net.tls import DataPathTlsConnector
 from proxyd.upstream.connection import UpstreamConnection
 
 if TYPE_CHECKING:
+    from proxyd.net.certificates import ClientTls
     from proxyd.net.reactor import DataPathReactor
 
 # RFC 8305 §5: how long an attempt may take before the next address is tried beside it.
@@ -38,23 +40,27 @@ class Dialer:
         self.reactor = reactor
         self.resolver = resolver
 
-    def dial(self, upstream: Upstream, seconds: float, build: Build) -> Deferred[UpstreamConnection]:
-        """Connect to `upstream` within `seconds`; `build` makes the protocol of each attempt.
+    def dial(
+        self, upstream: Upstream, seconds: float, build: Build, tls: ClientTls | None = None
+    ) -> Deferred[UpstreamConnection]:
+        """Connect to `upstream` within `seconds`, the handshake of `tls` included.
 
-        Fails with `ConnectError` or `ConnectTimeoutError`. Cancelling ends all attempts.
+        `build` makes the protocol of each attempt. Fails with `ConnectError` or `ConnectTimeoutError`. Cancelling
+        ends all attempts.
         """
-        return _Dial(self, upstream, seconds, build).start()
+        return _Dial(self, upstream, seconds, build, tls).start()
 
 
 class _Dial:
     """One race of attempts for one connection."""
 
-    def __init__(self, dialer: Dialer, upstream: Upstream, seconds: float, build: Build) -> None:
+    def __init__(self, dialer: Dialer, upstream: Upstream, seconds: float, build: Build, tls: ClientTls | None) -> None:
         self._reactor = dialer.reactor
         self._resolver = dialer.resolver
         self._upstream = upstream
         self._seconds = seconds
         self.build = build
+        self._tls = tls
         self._result: Deferred[UpstreamConnection] = Deferred(self._cancelled)
         self._addresses: list[str] = []
         self._attempts: dict[_Attempt, Any] = {}
@@ -89,8 +95,11 @@ class _Dial:
         if self._addresses:
             self._next = self._reactor.callLater(_ATTEMPT_DELAY_SECONDS, self._try_next)
         attempt = _Attempt(self)
-        connector = DataPathConnector(address, self._upstream.port, attempt, _NEVER_SECONDS, None, self._reactor)
-        self._try(attempt, connector)
+        port = self._upstream.port
+        if self._tls is None:
+            self._try(attempt, DataPathConnector(address, port, attempt, _NEVER_SECONDS, None, self._reactor))
+        else:
+            self._try(attempt, DataPathTlsConnector(address, port, attempt, _NEVER_SECONDS, self._tls, self._reactor))
 
     def _try(self, attempt: _Attempt, connector: Any) -> None:
         self._attempts[attempt] = connector
@@ -170,6 +179,6 @@ def _is_address(host: str) -> bool:
 
 def _words(reason: Failure) -> str:
     error = reason.value
-    if isinstance(error, TwistedConnectError) and error.osError:
+    if isinstance(error, TwistedConnectError):
         return f"{error.args[0] if error.args else ''}".strip() or type(error).__doc__ or ""
     return reason.getErrorMessage()

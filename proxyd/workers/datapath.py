@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
 from twisted.web.resource import IResource
 
 from proxyd.core.table import Entry, RouteTable
-from proxyd.errors import ListenError
+from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
@@ -17,8 +18,10 @@ from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
+from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, ListenerConfig
+from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
@@ -26,11 +29,10 @@ from proxyd.net.resolver import Resolver
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
 
-if TYPE_CHECKING:
-    from proxyd.http.site import Meters
-
 # How often a drain looks whether everything is over.
 _DRAIN_LOOK_SECONDS = 0.05
+# How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
+_CERTIFICATE_LOOK_SECONDS = 5.0
 
 
 class DataPath:
@@ -47,16 +49,18 @@ class DataPath:
         main_reactor: Any,
         *,
         access_writer: Writer | None = None,
-        meters: Meters | None = None,
+        meters: Uncounted | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
         self._drained_by = 0.0
+        self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
         self.deadlines = Deadlines(self.reactor)
-        self.pools = Pools(Dialer(self.reactor, Resolver(main_reactor)), self.deadlines, config.pool, config.limits)
+        dialer = Dialer(self.reactor, Resolver(main_reactor))
+        self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         access_log = None
         if access_writer is not None and config.log.access != "off":
@@ -70,6 +74,7 @@ class DataPath:
             live=config.health.live,
             ready=config.health.ready,
             lenient=config.limits.target == "lenient",
+            meters=meters,
         )
         self.sites: list[Site] = []
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
@@ -97,7 +102,8 @@ class DataPath:
         pages = ErrorPages(directory=errors.directory, statuses=errors.statuses)
         if errors.target:
             upstream = Upstream.parse(errors.target)
-            pages.target = ErrorTarget(upstream, self.pools.of(upstream), self._config.timeouts, pages)
+            pool = self.pools.of(upstream, self._defaults.upstream_tls)
+            pages.target = ErrorTarget(upstream, pool, self._config.timeouts, pages)
         return pages
 
     def _make_listener(self, section: ListenerConfig) -> IListener:
@@ -107,19 +113,61 @@ class DataPath:
     def _build_resource(self, entry: Entry) -> ForwardResource:
         route = entry.route
         options = over(route.options, self._defaults)
-        return ForwardResource(route, options, self.pools.of(route.upstream), self._config.timeouts)
+        return ForwardResource(
+            route, options, self.pools.of(route.upstream, options.upstream_tls), self._config.timeouts
+        )
+
+    def gauges(self) -> Gauges:
+        """How things are; takes a moment for each connection, and is meant for a scrape."""
+        sites = [site for site in self.sites if site.meters is not None and site.meters is self._meters]
+        tunnels = [tunnel for site in sites for tunnel in site.tunnels]
+        channels = [channel for site in sites for channel in site.channels]
+        requests = [channel.request for channel in channels if channel.request is not None]
+        return Gauges(
+            routes=len(self.table),
+            connections=len(channels) + len(tunnels),
+            tunnels=len(tunnels),
+            idle_upstream_connections=self.pools.idle,
+            received=sum(request.body_received for request in requests) + sum(tunnel.to_upstream for tunnel in tunnels),
+            sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
+        )
 
     def open(self) -> None:
         """Open the listeners, all or none.
 
-        Raises `ListenError`.
+        Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
+        self._check_upstream_tls()
         try:
             for listener in self.listeners:
                 listener.open()
-        except ListenError:
+        except (ListenError, TlsError):
             self.stop_listening()
             raise
+        self._certificate_look = LoopingCall(self.refresh_tls, force=False)
+        self._certificate_look.clock = self._main
+        self._certificate_look.start(_CERTIFICATE_LOOK_SECONDS, now=False)
+
+    def _check_upstream_tls(self) -> None:
+        """Try what the configuration says, so that a mistake does not wait for the first request."""
+        default = self._defaults.upstream_tls or UpstreamTlsSettings()
+        own = (spec.upstream_tls for spec in self._config.routes.values())
+        for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
+            self.pools.contexts.of(settings)
+
+    def refresh_tls(self, *, force: bool) -> bool:
+        """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.
+
+        False: some could not be used, and stay as they were.
+        """
+        if force:
+            self.pools.refresh_tls()
+        good = [listener.refresh(force=force) for listener in self.listeners]
+        return all(good)
+
+    def certificates(self) -> list[tuple[str, float]]:
+        """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
+        return [certificate for listener in self.listeners for certificate in listener.certificates()]
 
     def stop_listening(self) -> Deferred[None]:
         """Take no new clients; those that are there may go on."""
@@ -148,6 +196,8 @@ class DataPath:
 
     def close(self) -> None:
         """Cut what is left."""
+        if self._certificate_look is not None and self._certificate_look.running:
+            self._certificate_look.stop()
         self.stop_listening()
         self.pools.close()
         self.reactor.close()

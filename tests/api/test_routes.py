@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.config.types import read_posted_options
+from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
+from proxyd.errors import StoreError
 from proxyd.model.settings import Config
 from proxyd.stores.memory import MemoryRouteStore
 from proxyd.testing.contracts import make_route
@@ -37,10 +40,9 @@ class ApiTestCase(SynchronousTestCase):
             self.table,
             self.store,
             self.clock,
-            host_routing=self.host_routing,
+            reader=RouteReader(self.host_routing, read_posted_options if self.typed else None),
             max_body=1000,
             max_path=100,
-            read_options=read_posted_options if self.typed else None,
         )
         self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens), config=Config())
         self.proxy.site.access_log = ApiLog()
@@ -277,6 +279,16 @@ class RouteTests(ApiTestCase):
         self.assertEqual(500, self.call("POST", "/api/routes/x", {"target": "http://h"})[0])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.assertEqual({}, self.routes())
+
+    def test_store_that_gives_up(self) -> None:
+        """A store that says why it cannot is 500 as well; the reason is a line in the log, and not the client's."""
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.store.delete = lambda key: fail(StoreError("x:Y", "disk full"))  # type: ignore[method-assign]
+        self.assertEqual((500, b"Internal Server Error"), self.call("DELETE", "/api/routes/x")[::2])
+        errors = [event["log_format"].format(**event) for event in events if event["log_level"] is LogLevel.error]
+        self.assertEqual(["store x:Y: disk full", "500 DELETE /api/routes/x Internal Server Error"], errors)
 
     def test_log(self) -> None:
         """Each call is a line with its status, method, path and reason, and never a query or the token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -18,8 +19,34 @@ from tests.support import script
 OPTIONS = {
     "--ip": "192.0.2.1",
     "--port": "9000",
+    "--socket": "7",
+    "--api-socket": "7",
+    "--redirect-to": "443",
+    "--ssl-key": "f",
+    "--ssl-cert": "f",
+    "--ssl-ca": "f",
+    "--ssl-request-cert": None,
+    "--ssl-reject-unauthorized": None,
+    "--ssl-protocol": "TLSv1_2",
+    "--ssl-ciphers": "HIGH",
+    "--ssl-allow-rc4": None,
+    "--ssl-dhparam": "f",
+    "--api-ssl-key": "f",
+    "--api-ssl-cert": "f",
+    "--api-ssl-ca": "f",
+    "--api-ssl-request-cert": None,
+    "--api-ssl-reject-unauthorized": None,
+    "--client-ssl-key": "f",
+    "--client-ssl-cert": "f",
+    "--client-ssl-ca": "f",
+    "--client-ssl-request-cert": None,
+    "--client-ssl-reject-unauthorized": None,
+    "--insecure": None,
     "--api-ip": "192.0.2.1",
     "--api-port": "9100",
+    "--metrics-ip": "192.0.2.1",
+    "--metrics-port": "9200",
+    "--metrics-socket": "s",
     "--default-target": "http://h",
     "--error-target": "http://h",
     "--error-path": "d",
@@ -34,10 +61,21 @@ OPTIONS = {
     "--timeout": "10",
     "--proxy-timeout": "10",
     "--keep-alive-timeout": "10",
+    "--storage-backend": "package.module:Class",
     "--pid-file": "p",
     "--log-level": "warn",
 }
-NUMBERS = ("--port", "--api-port", "--timeout", "--proxy-timeout", "--keep-alive-timeout")
+# It cannot stand alone.
+REDIRECT = "--redirect-port"
+WITHOUT_EFFECT = {
+    "--ssl-allow-rc4",
+    *(f"--{side}ssl-reject-unauthorized" for side in ("", "api-", "client-")),
+    "--client-ssl-request-cert",
+}
+NUMBERS = (
+    *("--port", "--api-port", "--metrics-port", "--redirect-to"),
+    *("--timeout", "--proxy-timeout", "--keep-alive-timeout"),
+)
 
 
 class CommandLineCase(SynchronousTestCase):
@@ -100,6 +138,8 @@ class ParseTests(CommandLineCase):
             *("--error-path=pages", "--host-routing", "--no-include-prefix", "--no-prepend-path", "--no-x-forward"),
             *("--change-origin", "--auto-rewrite", "--protocol-rewrite=https", "--custom-header=A: b", "--timeout=1"),
             *("--proxy-timeout=2", "--keep-alive-timeout=3", "--pid-file=p", "--log-level=WARN"),
+            *("--metrics-ip=192.0.2.3", "--metrics-port=9200"),
+            "--storage-backend=m:C",
         ]
         self.assert_reads(
             words,
@@ -121,17 +161,38 @@ class ParseTests(CommandLineCase):
                 timeout=1,
                 proxy_timeout=2,
                 keep_alive_timeout=3,
+                storage_backend="m:C",
                 pid_file="p",
                 log_level="WARN",
+                metrics_ip="192.0.2.3",
+                metrics_port=9200,
             ),
         )
         self.assert_reads(["--error-target", "http://e"], ChpOptions(error_target="http://e"))
+        self.assert_reads(["--metrics-socket=s"], ChpOptions(metrics_socket="s"))
+
+    def test_every_option_of_sockets_and_tls_arrives(self) -> None:
+        """Under its own name, with its own value."""
+        names = [name for name in (*OPTIONS, REDIRECT) if re.search("socket|ssl|redirect|insecure", name)]
+        switches = {name for name in names if name != REDIRECT and OPTIONS[name] is None}
+        words = [name if name in switches else f"{name}={number}" for number, name in enumerate(names)]
+        options = chp.command.main(words, standalone_mode=False)
+        for number, name in enumerate(names):
+            value = getattr(options, name.strip("-").replace("-", "_"))
+            self.assertEqual(str(value), "True" if name in switches else str(number), name)
 
     def test_every_option_changes_something(self) -> None:
-        """None is taken and dropped."""
-        default = self.read()
+        """None is taken and dropped, but those that have no effect in the original either."""
         for option, value in OPTIONS.items():
-            self.assertNotEqual(self.read(option, *([value] if value else [])), default, option)
+            beside = []
+            if option.startswith(("--ssl-", "--redirect")):
+                beside = ["--ssl-key=k", "--redirect-port=8080"]
+            elif option.startswith("--api-ssl"):
+                beside = ["--api-ssl-key=k"]
+            elif option == "--metrics-ip":
+                beside = ["--metrics-port=9300"]
+            changes = self.read(*beside, option, *([value] if value else [])) != self.read(*beside)
+            self.assertEqual(changes, option not in WITHOUT_EFFECT, option)
 
     def test_of_a_repeated_option_the_last_one_holds(self) -> None:
         """Numbers too, which the original turns into nothing; a switch stays on."""
@@ -208,8 +269,10 @@ class MisuseTests(CommandLineCase):
         self.assert_misuse("--port=65536")
 
     def test_a_conflict_is_refused(self) -> None:
-        """Error pages come from one place."""
+        """Error pages come from one place, and metrics are in one."""
         self.assert_misuse("--error-target=http://h", "--error-path=d", says="error-path")
+        for other in ("--metrics-port=9200", "--metrics-ip=192.0.2.1", "--metrics-ip="):
+            self.assert_misuse("--metrics-socket=s", other, says="metrics-socket")
 
     def test_a_bad_custom_header_is_refused(self) -> None:
         """The message names the colon."""
@@ -221,6 +284,11 @@ class MisuseTests(CommandLineCase):
         """It would silence the proxy."""
         self.assert_misuse("--log-level=loud", says="loud")
         self.assert_misuse("--log-level=")
+
+    def test_a_storage_class_has_a_module(self) -> None:
+        """Names of packages, as the original has them, are none here."""
+        for name in ("redis", "a.b", "a:", ":b", "a:b:c", "a:b()", "/a:b", "a..b:c"):
+            self.assert_misuse(f"--storage-backend={name}", says="--storage-backend: expected package.module:Class")
 
     def test_a_message_is_one_line(self) -> None:
         """Whatever the command line has in it."""
@@ -236,13 +304,22 @@ class HelpTests(CommandLineCase):
         for word in ("-h", "--help"):
             status, stdout, stderr = self.end(word)
             self.assertEqual((status, stderr), (0, ""))
-            for option in (*OPTIONS, "-h, --help", "-V, --version", "CONFIGPROXY_AUTH_TOKEN", "Usage: proxyd chp "):
+            for option in (
+                *OPTIONS,
+                REDIRECT,
+                "-h, --help",
+                "-V, --version",
+                "CONFIGPROXY_AUTH_TOKEN",
+                "Usage: proxyd chp ",
+            ):
                 self.assertIn(option, stdout)
+            for words in ("CONFIGPROXY_AUTH_TOKEN", "Usage: proxyd chp "):
+                self.assertIn(words, stdout)
 
     def test_all_options_are_tested_here(self) -> None:
         """A new one has to be added to the table of this file."""
         names = {name for param in chp.command.params for name in param.opts}
-        self.assertEqual(names - {"-h", "--help", "-V", "--version"}, set(OPTIONS))
+        self.assertEqual(names - {"-h", "--help", "-V", "--version"}, {*OPTIONS, REDIRECT})
 
     def test_version_is_printed(self) -> None:
         """The number alone, with status 0."""

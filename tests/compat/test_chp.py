@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.compat.chp import ChpOptions, ChpSetup, ChpUsageError, set_up
-from proxyd.listeners.http import HttpConfig
+from proxyd.listeners.http import HttpConfig, HttpsConfig
+from proxyd.listeners.redirect import RedirectConfig
 from proxyd.model.routes import RouteOptions
-from proxyd.model.settings import ApiSettings
+from proxyd.model.settings import ApiSettings, MemoryStoreConfig, MetricsSettings
+from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
+from proxyd.stores.storage import StorageClassConfig
 
 
 class SetUpCase(SynchronousTestCase):
@@ -73,6 +78,18 @@ class ListeningTests(SetUpCase):
         self.assertEqual(self.api(port=9000).port, 9001)
         self.assertEqual(self.api(port=9000, api_port=7000).port, 7000)
 
+    def test_sockets_take_the_place_of_ports(self) -> None:
+        """On either side; the API then stays where it is."""
+        self.assertEqual(self.listener(socket="/run/s").socket, "/run/s")
+        self.assertEqual(self.api(socket="/run/s").port, 8001)
+        self.assertEqual(self.api(api_socket="/run/a").socket, "/run/a")
+
+    def test_a_socket_and_a_port_are_too_much(self) -> None:
+        """Only what was given conflicts; the default does not."""
+        for side, other in (("", "socket"), ("api_", "api_socket")):
+            for place, value in ((f"{side}ip", "127.0.0.1"), (f"{side}ip", ""), (f"{side}port", 8000)):
+                self.assert_misuse(f"--{other.replace('_', '-')}", **{other: "/run/s", place: value})
+
     def test_a_port_that_there_is_not_is_refused(self) -> None:
         """At once, and not when it is to be opened."""
         for port in (-1, 65536, 10**9):
@@ -106,6 +123,29 @@ class EnvironmentTests(SetUpCase):
     def test_other_variables_are_none_of_its_business(self) -> None:
         """The native proxy's token does not close the API of the other one half-way."""
         self.assertTrue(self.api({"PROXYD_CONFIG": "x"}).open)
+
+
+class MetricsTests(SetUpCase):
+    """`--metrics-ip`, `--metrics-port` and `--metrics-socket`."""
+
+    def test_there_are_none_without_a_port_or_a_socket(self) -> None:
+        """Nothing listens, and nothing is counted."""
+        for given in ({}, {"metrics_ip": "192.0.2.1"}, {"metrics_port": 0}, {"metrics_socket": ""}):
+            self.assertEqual(self.set_up(**given).config.metrics, MetricsSettings(enabled=False), given)
+
+    def test_a_port_is_on_all_interfaces(self) -> None:
+        """Unless there is an address; the names are those of the original."""
+        for ip, address in ((None, ""), ("", ""), ("*", ""), ("127.0.0.1", "127.0.0.1")):
+            metrics = self.set_up(metrics_ip=ip, metrics_port=9200).config.metrics
+            self.assertEqual((metrics.address, metrics.port, metrics.names), (address, 9200, "chp"))
+
+    def test_a_socket_is_alone(self) -> None:
+        """With an address or a port beside it, it is misuse."""
+        metrics = self.set_up(metrics_socket="/run/m").config.metrics
+        self.assertEqual((metrics.socket, metrics.port, metrics.names), ("/run/m", None, "chp"))
+        self.assert_misuse("metrics-socket", metrics_socket="/run/m", metrics_port=9200)
+        self.assert_misuse("metrics-socket", metrics_socket="/run/m", metrics_ip="")
+        self.assert_misuse("--metrics-port", metrics_port=65536)
 
 
 class RoutingTests(SetUpCase):
@@ -157,6 +197,38 @@ class RoutingTests(SetUpCase):
     def test_routes_of_the_api_keep_all_members(self) -> None:
         """They are no options here: what is posted is stored and answered, and nothing else."""
         self.assertEqual(self.api().route_options, "verbatim")
+
+
+class StoreTests(SetUpCase):
+    """`--storage-backend`."""
+
+    def test_routes_are_kept_in_memory(self) -> None:
+        """Unless a class is named."""
+        for name in (None, ""):
+            self.assertEqual(self.set_up(storage_backend=name).config.store, MemoryStoreConfig())
+
+    def test_a_class_gets_the_options_that_were_given(self) -> None:
+        """As text, under their names; never the token."""
+        setup = self.set_up(
+            {"CONFIGPROXY_AUTH_TOKEN": "hunter2"},
+            storage_backend="p.m:C",
+            port=9000,
+            host_routing=True,
+            include_prefix=False,
+            custom_header=("A: b", "C: d"),
+        )
+        given = {
+            "storage_backend": "p.m:C",
+            "port": "9000",
+            "host_routing": "true",
+            "include_prefix": "false",
+            "custom_header": "A: b\nC: d",
+        }
+        self.assertEqual(setup.config.store, StorageClassConfig(path="p.m:C", options=given))
+
+    def test_what_names_no_class_is_refused(self) -> None:
+        """Before anything is looked for."""
+        self.assert_misuse("--storage-backend", storage_backend="redis")
 
 
 class CustomHeaderTests(SetUpCase):
@@ -277,3 +349,145 @@ class ProcessTests(SetUpCase):
     def test_the_end_does_not_wait(self) -> None:
         """JupyterHub kills its proxy one second later."""
         self.assertEqual(self.set_up().config.drain_seconds, 0)
+
+
+class TlsTests(SetUpCase):
+    """TLS of the listeners, and towards targets."""
+
+    def tls(self, environ: dict[str, str] | None = None, **options: Any) -> HttpsConfig:
+        """The public listener."""
+        (listener,) = self.set_up(environ, **{"ssl_key": "k", "ssl_cert": "c", **options}).config.listeners
+        assert isinstance(listener, HttpsConfig)
+        return listener
+
+    def test_a_key_or_a_certificate_makes_it_https(self) -> None:
+        """Each file may hold both."""
+        for given, expected in (
+            ({"ssl_key": "k"}, ("k", "k")),
+            ({"ssl_cert": "c"}, ("c", "c")),
+            ({"ssl_key": "k", "ssl_cert": "c"}, ("c", "k")),
+        ):
+            listener = self.listener(**given)
+            assert isinstance(listener, HttpsConfig)
+            (certificate,) = listener.certificates
+            self.assertEqual((certificate.certificate, certificate.key), expected)
+        self.assertNotIsInstance(self.listener(ssl_ca="ca", ssl_request_cert=True), HttpsConfig)
+
+    def test_addresses_are_the_same_with_tls(self) -> None:
+        """Port 8000, not that of an https listener of the native configuration."""
+        self.assertEqual((self.tls().address, self.tls().port), ("", 8000))
+        self.assertEqual(self.tls(socket="/run/s").socket, "/run/s")
+
+    def test_asking_means_requiring(self) -> None:
+        """With and without --ssl-reject-unauthorized, which alone does nothing."""
+        self.assertEqual(self.tls().client_certificates, "none")
+        self.assertEqual(self.tls(ssl_reject_unauthorized=True).client_certificates, "none")
+        for options in ({}, {"ssl_reject_unauthorized": True}):
+            listener = self.tls(ssl_request_cert=True, ssl_ca="ca", **options)
+            self.assertEqual((listener.client_certificates, listener.client_ca), ("required", "ca"))
+
+    def test_protocols(self) -> None:
+        """Exactly the one that is named; `TLS` is any that is safe, as is none."""
+        for name, expected in (
+            (None, ("TLSv1.2", "TLSv1.3")),
+            ("TLS", ("TLSv1.2", "TLSv1.3")),
+            ("TLSv1_1", ("TLSv1.1", "TLSv1.1")),
+            ("TLSv1_2", ("TLSv1.2", "TLSv1.2")),
+            ("TLSv1_2_method", ("TLSv1.2", "TLSv1.2")),
+            ("TLSv1_3", ("TLSv1.3", "TLSv1.3")),
+        ):
+            listener = self.tls(ssl_protocol=name)
+            self.assertEqual((listener.minimum_version, listener.maximum_version), expected, name)
+        self.assert_misuse("--ssl-protocol", ssl_key="k", ssl_protocol="SSLv3")
+
+    def test_protocol_ciphers_and_parameters_are_for_both_listeners(self) -> None:
+        """The public one and the REST API."""
+        options = {"ssl_protocol": "TLSv1_2", "ssl_ciphers": "HIGH", "ssl_dhparam": "dh"}
+        for side in (self.tls(**options), self.api(api_ssl_key="k", **options).tls):
+            assert side is not None
+            self.assertEqual((side.minimum_version, side.ciphers, side.dhparam), ("TLSv1.2", "HIGH", "dh"))
+
+    def test_the_default_ciphers_work(self) -> None:
+        """OpenSSL knows them, prefers those with forward secrecy, and takes none without encryption."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_ciphers(self.tls().ciphers)
+        names = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
+        self.assertTrue(names[0].startswith("ECDHE-"))
+        self.assertIn("AES256-SHA", names)
+        self.assertFalse([name for name in names if re.search("NULL|RC4|DES|MD5|EXP|PSK|SRP|CAMELLIA|ADH", name)])
+
+    def test_the_rest_api(self) -> None:
+        """It has files of its own."""
+        self.assertIsNone(self.api(ssl_key="k").tls)
+        tls = self.api(api_ssl_cert="c", api_ssl_key="k", api_ssl_ca="ca", api_ssl_request_cert=True).tls
+        assert tls is not None
+        self.assertEqual((tls.client_certificates, tls.client_ca), ("required", "ca"))
+        self.assertEqual([(item.certificate, item.key) for item in tls.certificates], [("c", "k")])
+
+    def test_passphrases_come_from_the_environment(self) -> None:
+        """One for each listener."""
+        environ = {"CONFIGPROXY_SSL_KEY_PASSPHRASE": "one", "CONFIGPROXY_API_SSL_KEY_PASSPHRASE": "two"}
+        self.assertEqual(self.tls(environ).certificates[0].passphrase, "one")
+        tls = self.api(environ, api_ssl_key="k").tls
+        assert tls is not None
+        self.assertEqual(tls.certificates[0].passphrase, "two")
+
+    def test_targets(self) -> None:
+        """They are verified, against the system's authorities or those that are named, unless nothing is."""
+        tls = self.route_options().upstream_tls
+        self.assertEqual(tls, UpstreamTlsSettings(verify=True))
+        tls = self.route_options(client_ssl_key="k", client_ssl_cert="c", client_ssl_ca="ca").upstream_tls
+        assert tls is not None
+        self.assertEqual((tls.key, tls.certificate, tls.ca, tls.verify), ("k", "c", "ca", True))
+        tls = self.route_options(insecure=True, client_ssl_reject_unauthorized=True).upstream_tls
+        assert tls is not None
+        self.assertFalse(tls.verify)
+
+
+class RedirectTests(SetUpCase):
+    """`--redirect-port`."""
+
+    def redirect(self, **options: Any) -> RedirectConfig | None:
+        """The listener that redirects."""
+        listeners = self.set_up(ssl_key="k", **options).config.listeners
+        return next((listener for listener in listeners if isinstance(listener, RedirectConfig)), None)
+
+    def test_to_the_public_port(self) -> None:
+        """On all interfaces, whatever the public address is; or to the port that is named."""
+        redirect = self.redirect(redirect_port=8080, port=8443, ip="127.0.0.1")
+        assert redirect is not None
+        self.assertEqual((redirect.address, redirect.port, redirect.to_port), ("", 8080, 8443))
+        redirect = self.redirect(redirect_port=8080, redirect_to=443)
+        assert redirect is not None
+        self.assertEqual(redirect.to_port, 443)
+        self.assertIsNone(self.redirect(redirect_to=443))
+
+    def test_it_needs_tls(self) -> None:
+        """There has to be something to redirect to."""
+        self.assert_misuse("--ssl-key", redirect_port=8080)
+
+    def test_where_it_would_be_in_the_way(self) -> None:
+        """Not with a public socket, nor when the public port is that of HTTP."""
+        self.assertIsNone(self.redirect(redirect_port=8080, socket="/run/s"))
+        self.assertIsNone(self.redirect(redirect_port=8080, port=80))
+
+    def test_it_is_said(self) -> None:
+        """In the words that tools know."""
+        notes = self.set_up(ssl_key="k", redirect_port=8080, port=8443).notes
+        self.assertIn("Added HTTP to HTTPS redirection from 8080 to 8443", notes)
+
+
+class TokenTests(SetUpCase):
+    """Where the token comes from."""
+
+    def test_a_file_of_containers(self) -> None:
+        """Its blanks do not count; the variable itself wins, and a file that is not there is an error."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("hunter2\n")
+        environ = {"CONFIGPROXY_AUTH_TOKEN_FILE": path}
+        self.assertEqual(self.api(environ).token, "hunter2")
+        self.assertFalse(self.api(environ).open)
+        self.assertEqual(self.api({**environ, "CONFIGPROXY_AUTH_TOKEN": "own"}).token, "own")
+        with self.assertRaises(ChpUsageError):
+            self.set_up({"CONFIGPROXY_AUTH_TOKEN_FILE": f"{path}x"})

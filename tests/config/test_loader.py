@@ -224,12 +224,12 @@ class ProblemTests(SynchronousTestCase):
         """A section of a kind names one that there is."""
         self.assert_problems(
             "listeners: [{kind: htp}, {port: 1}, 5, {kind: }, {kind: {}}, ~]",
-            "f:1:20: listeners[0].kind: expected one of http, demo; got 'htp' (did you mean http?)",
-            "f:1:26: listeners[1]: expected a section with a `kind`: http, demo",
-            "f:1:37: listeners[2]: expected a section with a `kind`: http, demo",
-            "f:1:46: listeners[3].kind: expected one of http, demo; got nothing",
-            "f:1:57: listeners[4].kind: expected one of http, demo; got a section",
-            "f:1:62: listeners[5]: expected a section with a `kind`: http, demo",
+            "f:1:20: listeners[0].kind: expected one of http, https, redirect, demo; got 'htp' (did you mean http?)",
+            "f:1:26: listeners[1]: expected a section with a `kind`: http, https, redirect, demo",
+            "f:1:37: listeners[2]: expected a section with a `kind`: http, https, redirect, demo",
+            "f:1:46: listeners[3].kind: expected one of http, https, redirect, demo; got nothing",
+            "f:1:57: listeners[4].kind: expected one of http, https, redirect, demo; got a section",
+            "f:1:62: listeners[5]: expected a section with a `kind`: http, https, redirect, demo",
         )
 
     def test_a_section_is_no_value_and_a_value_no_section(self) -> None:

@@ -128,10 +128,13 @@ class DeclarationTests(SynchronousTestCase):
             pairs = []
             for option in options_of(cls):
                 (kind,) = members_of(option.kind)
-                if attrs.has(kind):
-                    pairs.append(f"{option.name}: {spelled_out(kind)}")
-                elif option.default is not None:
+                is_off = attrs.fields_dict(cls)[option.name].default is None and not issubclass(cls, RouteOptions)
+                if attrs.has(kind) and is_off:
+                    continue  # a section that is there only if it is written
+                if option.default is not None:
                     pairs.append(f"{option.name}: {shown(option.default)}")
+                elif attrs.has(kind):
+                    pairs.append(f"{option.name}: {spelled_out(kind)}")
             return "{" + ", ".join(pairs) + "}"
 
         config = parse(spelled_out(Config), KINDS)

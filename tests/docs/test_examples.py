@@ -18,6 +18,7 @@ from proxyd.config.loader import Yaml12Loader, load
 from proxyd.config.notation import is_single, members_of, options_of
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, RouteSpec
+from proxyd.model.tls import ServerTlsSettings
 from tests.support import CHECKOUT
 
 ETC = CHECKOUT / "etc"
@@ -98,7 +99,8 @@ def names_in(kind: Any) -> Iterator[str]:
         elif not is_single(member):
             for cls in [other.config for other in KINDS.of_seam(member).values()] or [member]:
                 for option in options_of(cls):
-                    if not (cls is RouteSpec and option.is_inherited):  # they stand in route_defaults
+                    # Those stand in route_defaults, and with the https listener.
+                    if not (cls is RouteSpec and option.is_inherited) and cls is not ServerTlsSettings:
                         yield option.name
                         yield from names_in(option.kind)
 

@@ -69,10 +69,10 @@ class BuiltInPageTests(DataPathTestCase):
     def test_unexpected_errors_are_500(self) -> None:
         """A mistake of ours is logged, and the client is told so."""
         client = self.proxy.client()
-        self.proxy.tree.table = None  # type: ignore[assignment]
+        self.proxy.tree._look_up = None  # type: ignore[assignment]
         client.send(GET)
         self.assert_status(500, client)
-        self.assertEqual(1, len(self.flushLoggedErrors(AttributeError)))
+        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
 
     def test_levels(self) -> None:
         """A client's mistake is information, an upstream's is an error; for configurable-http-proxy all are errors."""

@@ -13,13 +13,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from proxyd.errors import ListenError, OptionError
+from proxyd.errors import ListenError, OptionError, TlsError
 from proxyd.interfaces import IListener
 from proxyd.listeners.demo import DemoPage
-from proxyd.listeners.http import HttpConfig, HttpListener
+from proxyd.listeners.http import HttpConfig, HttpListener, HttpsConfig, build_https
+from proxyd.model.tls import Certificate
 from proxyd.net.reactor import DataPathReactor
 from proxyd.option import FileMode, FilePath, Port
 from proxyd.testing.harness import Harness
+from tests.certificates import Authority
 
 
 class HttpListenerTests(TestCase):
@@ -62,6 +64,30 @@ class HttpListenerTests(TestCase):
         self.assertTrue(os.path.exists(path))
         await listener.close()
         self.assertFalse(os.path.exists(path))
+
+    async def test_https(self) -> None:
+        """It is open once its certificates are, and says so."""
+        issued = Authority(self.mktemp()).issue("localhost")
+        config = HttpsConfig(port=Port(0), certificates=(issued.option,))
+        listener = build_https(config, lambda: Factory.forProtocol(Protocol), self.reactor)
+        verifyObject(IListener, listener)
+        listener.open()
+        self.assertEqual(f"https://127.0.0.1:{listener.port}", listener.where)
+        listener.refresh(force=True)
+        await listener.close()
+        os.unlink(issued.key)
+        again = build_https(config, lambda: Factory.forProtocol(Protocol), self.reactor)
+        self.assertRaises(TlsError, again.open)
+        self.make().refresh(force=True)
+
+    def test_https_needs_a_certificate(self) -> None:
+        """Or a directory of them; and versions in order."""
+        issued = Certificate(certificate=FilePath("c.pem"))
+        self.assertRaises(OptionError, HttpsConfig)
+        self.assertRaises(OptionError, HttpsConfig, certificates=(issued,), mode=FileMode(0o600))
+        wrong = {"minimum_version": "TLSv1.3", "maximum_version": "TLSv1.2"}
+        self.assertRaises(OptionError, HttpsConfig, certificates=(issued,), **wrong)
+        HttpsConfig(certificate_directories=(FilePath("live"),))
 
     def test_mode_without_socket(self) -> None:
         """Only a socket has permissions."""

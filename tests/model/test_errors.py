@@ -18,6 +18,7 @@ from proxyd.errors import (
     ProxydError,
     RequestError,
     ResponseTimeoutError,
+    StoreError,
     UpstreamError,
 )
 
@@ -27,7 +28,7 @@ class ErrorTests(SynchronousTestCase):
 
     def test_there_is_one_tree(self) -> None:
         """Everything that proxyd raises on purpose is a `ProxydError`."""
-        for kind in (ConfigError, OptionError, ListenError, RequestError, UpstreamError):
+        for kind in (ConfigError, OptionError, ListenError, RequestError, StoreError, UpstreamError):
             self.assertTrue(issubclass(kind, ProxydError), kind.__name__)
 
     def test_problem_tells_its_place(self) -> None:
@@ -60,6 +61,12 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual((error.where, error.reason), ("127.0.0.1:80", "in use"))
         self.assertEqual(str(error), "cannot listen on 127.0.0.1:80: in use")
 
+    def test_store_error_is_one_line(self) -> None:
+        """Whatever the code that it comes from had to say."""
+        error = StoreError("m:C", "broken\n  disk")
+        self.assertEqual((error.store, error.detail), ("m:C", "broken\n  disk"))
+        self.assertEqual(str(error), "store m:C: broken disk")
+
     def test_request_error_has_a_status(self) -> None:
         """The status is the answer, the detail is the text."""
         error = RequestError(404, "no route")
@@ -86,6 +93,7 @@ class ErrorTests(SynchronousTestCase):
             ConnectError("up", "why"),
             RequestError(404, "x"),
             ListenError("a", "b"),
+            StoreError("a", "b"),
         ):
             copy = pickle.loads(pickle.dumps(error))
             self.assertEqual((type(copy), vars(copy), str(copy)), (type(error), vars(error), str(error)))

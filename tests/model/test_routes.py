@@ -81,6 +81,7 @@ class OptionTests(SynchronousTestCase):
                 "response_headers": {"set": {}, "remove": ()},
                 "websocket": "tunnel",
                 "timeouts": {"connect": None, "response": None, "idle": None},
+                "upstream_tls": dict.fromkeys(("ca", "certificate", "key", "server_name", "verify")),
             },
         )
 

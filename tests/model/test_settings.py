@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.core.head import HeadLimits
 from proxyd.errors import OptionError
 from proxyd.model.routes import INHERITED, RouteOptions
-from proxyd.model.settings import ApiSettings, Config, Limits, RouteSpec, Timeouts
-from proxyd.option import HELP, SECTION
+from proxyd.model.settings import ApiSettings, Config, Limits, MetricsSettings, RouteSpec, Timeouts
+from proxyd.option import HELP, SECTION, FilePath, Port
 
 
 def sections(cls: Any) -> Iterator[Any]:
@@ -102,3 +102,30 @@ class ConfigTests(SynchronousTestCase):
         """A reload brings a new configuration instead."""
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, Config(), "host_routing", True)
         self.assertTrue(issubclass(OptionError, ValueError))
+
+
+class MetricsTests(SynchronousTestCase):
+    """`MetricsSettings`."""
+
+    def test_a_listener_has_a_port_or_a_socket(self) -> None:
+        """Without either, the numbers are shown on the port of the API."""
+        for settings, has_listener in (
+            (MetricsSettings(), False),
+            (MetricsSettings(port=Port(0)), True),
+            (MetricsSettings(port=Port(9090), address=""), True),
+            (MetricsSettings(socket=FilePath("/s"), names="chp"), True),
+            (MetricsSettings(enabled=False, names="chp"), False),
+        ):
+            self.assertEqual(has_listener, settings.has_listener, settings)
+
+    def test_what_does_not_go_together_is_refused(self) -> None:
+        """Each problem names the option."""
+        for option, given in (
+            ("socket", {"socket": "/s", "port": 9090}),
+            ("socket", {"socket": "/s", "address": "::1"}),
+            ("address", {"address": "::1"}),
+            ("names", {"names": "chp"}),
+        ):
+            with self.assertRaises(OptionError) as caught:
+                MetricsSettings(**given)  # type: ignore[arg-type]
+            self.assertEqual((option,), caught.exception.path)

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 from unittest import TestCase
 from uuid import uuid4
 
@@ -39,18 +41,30 @@ c.Spawner.env_keep.append({mark!r})
 """
 
 
-class Hub:
-    """A JupyterHub in a directory of its own; `case` owns its processes and its files."""
+INTERNAL_SSL = """
+c.JupyterHub.internal_ssl = True
+c.JupyterHub.internal_certs_location = {certificates!r}
+c.ConfigurableHTTPProxy.api_url = "https://127.0.0.1:{api_port}"
+"""
+SUBDOMAINS = """
+c.JupyterHub.subdomain_host = "http://hub.localhost:{port}"
+"""
 
-    def __init__(self, case: TestCase) -> None:
+
+class Hub:
+    """A JupyterHub in a directory of its own, with `more` in its configuration; `case` owns processes and files."""
+
+    def __init__(self, case: TestCase, more: str = "") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="proxyd-hub-"))
         case.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.port, self.api_port, self.hub_port = free_port(), free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://hub.localhost:{self.port}" if more is SUBDOMAINS else f"http://127.0.0.1:{self.port}"
+        self.server_url = self.url.replace("hub.", f"{USER}.hub.")
+        self._has_internal_ssl = more is INTERNAL_SSL
         self._api_token = token_hex(16)
         config = self.directory / "jupyterhub_config.py"
         config.write_text(
-            CONFIG.format(
+            (CONFIG + more).format(
                 port=self.port,
                 api_port=self.api_port,
                 hub_port=self.hub_port,
@@ -59,6 +73,7 @@ class Hub:
                 singleuser=script("jupyterhub-singleuser"),
                 args=["--allow-root"] if os.geteuid() == 0 else [],
                 mark=MARK,
+                certificates=str(self.directory / "internal-ssl"),
             )
         )
         self.process = Process(
@@ -84,12 +99,16 @@ class Hub:
 
     def routes(self) -> dict[str, dict[str, object]]:
         """What the REST API of the proxy lists; nothing while it cannot be reached."""
+        headers = {"Authorization": f"token {self._api_token}"}
+        files = self.directory / "internal-ssl"
+        own = [str(files / "hub-internal" / f"hub-internal.{kind}") for kind in ("crt", "key")]
         try:
-            answer = requests.get(
-                f"http://127.0.0.1:{self.api_port}/api/routes",
-                headers={"Authorization": f"token {self._api_token}"},
-                timeout=5,
-            )
+            if self._has_internal_ssl:
+                url = f"https://127.0.0.1:{self.api_port}/api/routes"
+                bundle = str(files / "hub-ca_trust.crt")
+                answer = requests.get(url, headers=headers, timeout=5, cert=(own[0], own[1]), verify=bundle)
+            else:
+                answer = requests.get(f"http://127.0.0.1:{self.api_port}/api/routes", headers=headers, timeout=5)
         except requests.ConnectionError:
             return {}
         answer.raise_for_status()
@@ -121,7 +140,7 @@ class Visitor:
 
         def has_arrived() -> bool:
             answer = self._session.get(page, timeout=60)
-            return answer.status_code == 200 and answer.url.startswith(f"{self._hub.url}/user/{USER}/api")
+            return answer.status_code == 200 and answer.url.startswith(f"{self._hub.server_url}/user/{USER}/api")
 
         wait_for(has_arrived, "the user's server answers", 60, 0.25)
 
@@ -132,35 +151,35 @@ class Visitor:
 
     def has_server(self) -> bool:
         """True when the user's server answers through the proxy."""
-        return status(f"{self._hub.url}/user/{USER}/api/status", self._authorization) == 200
+        return status(f"{self._hub.server_url}/user/{USER}/api/status", self._authorization) == 200
 
     def start_kernel(self) -> str:
         """Start a kernel and return its id."""
         answer = requests.post(
-            f"{self._hub.url}/user/{USER}/api/kernels", json={}, headers=self._authorization, timeout=30
+            f"{self._hub.server_url}/user/{USER}/api/kernels", json={}, headers=self._authorization, timeout=30
         )
         answer.raise_for_status()
         return str(answer.json()["id"])
 
     def connect(self, kernel: str) -> AbstractContextManager[ClientConnection]:
         """Open the kernel's WebSocket."""
-        url = f"ws://127.0.0.1:{self._hub.port}/user/{USER}/api/kernels/{kernel}/channels"
+        url = f"{self._hub.server_url.replace('http', 'ws', 1)}/user/{USER}/api/kernels/{kernel}/channels"
         return connect(url, additional_headers=self._authorization, open_timeout=30)
 
     def run(self, kernel: str, code: str) -> str:
         """Run `code` over the kernel's WebSocket, and return what it results in."""
-        with self.connect(kernel) as socket:
-            return execute(socket, code)
+        with self.connect(kernel) as connection:
+            return execute(connection, code)
 
 
-def execute(socket: ClientConnection, code: str) -> str:
-    """Run `code` in the kernel behind `socket`, and return what it results in."""
+def execute(connection: ClientConnection, code: str) -> str:
+    """Run `code` in the kernel behind `connection`, and return what it results in."""
     header = {"msg_id": uuid4().hex, "session": uuid4().hex, "username": USER, "version": "5.3"}
     content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
     message = {"header": header | {"msg_type": "execute_request"}, "parent_header": {}, "metadata": {}}
-    socket.send(json.dumps(message | {"content": content, "channel": "shell", "buffers": []}))
+    connection.send(json.dumps(message | {"content": content, "channel": "shell", "buffers": []}))
     while True:
-        answer = json.loads(socket.recv(timeout=60))
+        answer = json.loads(connection.recv(timeout=60))
         if answer["msg_type"] == "execute_result" and answer["parent_header"].get("msg_id") == header["msg_id"]:
             return str(answer["content"]["data"]["text/plain"])
 
@@ -218,3 +237,48 @@ class JupyterHubTests(unittest.SynchronousTestCase):
                 self.assertEqual(self.hub.process.wait(30), 0)
                 wait_for(lambda: not self.hub.process.family(), "the end of all processes", 30)
             self.assertEqual([port for port in ports if accepts(port)], [])
+
+
+class InternalSslTests(unittest.SynchronousTestCase):
+    """All that is between Hub, proxy and servers is encrypted, and each side shows its certificate."""
+
+    def test_a_kernel_computes_through_the_proxy(self) -> None:
+        """The routes lead to https targets; nobody without a certificate gets to the API or to the user's server."""
+        hub = Hub(self, INTERNAL_SSL)
+        with hub.process.log_on_failure():
+            visitor = Visitor(hub)
+            visitor.start_server()
+            targets = {path: str(route["target"]) for path, route in hub.routes().items()}
+            self.assertEqual(set(targets), {"/", f"/user/{USER}"})
+            self.assertEqual({target.partition(":")[0] for target in targets.values()}, {"https"})
+            self.assertEqual(visitor.run(visitor.start_kernel(), "1+1"), "2")
+            for url in (f"https://127.0.0.1:{hub.api_port}/api/routes", targets[f"/user/{USER}"]):
+                with self.assertRaises(requests.ConnectionError):
+                    requests.get(url, verify=False, timeout=10)  # it is the client that is unknown
+            page = requests.get(f"{hub.url}/user/nobody/x", timeout=10)
+            self.assertIn("JupyterHub", page.text)
+            visitor.stop_server()
+            wait_for(lambda: set(hub.routes()) == {"/"}, "the user's route is gone", 30)
+
+
+class SubdomainTests(unittest.SynchronousTestCase):
+    """Each user has a host of their own."""
+
+    def test_a_kernel_computes_through_the_proxy(self) -> None:
+        """The route has the user's host in front, and leads there only."""
+        genuine = socket.getaddrinfo
+
+        def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+            return genuine("127.0.0.1" if str(host).endswith(".localhost") else host, *arguments, **options)
+
+        self.patch(socket, "getaddrinfo", resolve)
+        hub = Hub(self, SUBDOMAINS)
+        with hub.process.log_on_failure():
+            visitor = Visitor(hub)
+            visitor.start_server()
+            self.assertEqual(set(hub.routes()), {"/", f"/{USER}.hub.localhost/user/{USER}"})
+            self.assertEqual(visitor.run(visitor.start_kernel(), "1+1"), "2")
+            self.assertEqual(status(f"{hub.server_url}/user/{USER}/api/status"), 403)  # of the server: nobody asks so
+            self.assertEqual(status(f"{hub.url}/user/{USER}/api/status"), 302)  # of the Hub, to the user's host
+            visitor.stop_server()
+            wait_for(lambda: set(hub.routes()) == {"/"}, "the user's route is gone", 30)

@@ -1,0 +1,77 @@
+"""Kind `redirect`: sends everybody who comes in plain text to HTTPS."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from proxyd.core.target import split_target
+from proxyd.http.request import Request
+from proxyd.interfaces import IStreamingResource
+from proxyd.kinds import Kind
+from proxyd.listeners.http import HttpConfig, HttpListener
+from proxyd.model.settings import ListenerConfig
+from proxyd.option import Port, option
+
+if TYPE_CHECKING:
+    from proxyd.listeners.http import SiteMaker
+    from proxyd.net.reactor import DataPathReactor
+
+_HTTPS_PORT = 443
+_WITHOUT_HOST = b"This port redirects to HTTPS, and needs a Host field for that.\n"
+_PORT_OF_HOST = re.compile(rb":[0-9]*\Z")
+
+
+@attrs.frozen(kw_only=True)
+class RedirectConfig(HttpConfig):
+    """Redirects to the same URL with `https`."""
+
+    port: Port = option(Port(8080), help="Port to listen on.")
+    to_port: Port = option(Port(_HTTPS_PORT), help="Port of HTTPS that clients are sent to.")
+
+
+def build(config: RedirectConfig, make_site: SiteMaker, reactor: DataPathReactor) -> HttpListener:
+    """A listener that redirects."""
+
+    def make_redirecting_site() -> Any:
+        return make_site(RedirectResource(config.to_port))
+
+    return HttpListener(config, make_redirecting_site, reactor, f"Redirecting to HTTPS on port {config.to_port} from")
+
+
+@implementer(IStreamingResource)
+class RedirectResource(Resource):
+    """Answers 301 to the same host, path and query, with `https` and port `to_port`."""
+
+    isLeaf = True
+
+    def __init__(self, to_port: int) -> None:
+        super().__init__()
+        self._port = b"" if to_port == _HTTPS_PORT else b":%d" % to_port
+
+    def render_streaming(self, request: Request) -> None:
+        """Redirect a request whose head has come."""
+        head = request.head
+        if not head.host:
+            request.answer(400, [b"Content-Type: text/plain"], _WITHOUT_HOST)
+            return
+        target = head.target
+        if target[:1] != b"/":
+            target = b"".join(split_target(target))
+        host = _PORT_OF_HOST.sub(b"", head.host)
+        request.answer(301, [b"Location: https://" + host + self._port + target])
+
+    def render(self, request: object) -> int:
+        """Redirect a request; only those of our own channel can be."""
+        if not isinstance(request, Request):
+            raise TypeError("a RedirectResource serves requests of proxyd.http.site.Site only")
+        self.render_streaming(request)
+        return NOT_DONE_YET
+
+
+KIND = Kind(ListenerConfig, "redirect", RedirectConfig, build)
