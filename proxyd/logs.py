@@ -33,6 +33,9 @@ _MAX_LINE = 4096
 _MAX_TRACEBACK = 16384
 _SECRETS = re.compile(r"(?i)\b((?:token|bearer|basic) +(?=\S{16})|(?:token|passphrase|secret|password)=)[^\s&\"']+")
 
+# RFC 3986 §3.2.1: user and password in a URL.
+_USER = re.compile(r"://[^/?#@\s]*@")
+
 
 class LineWriter:
     """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`."""
@@ -151,6 +154,7 @@ def _words(event: LogEvent) -> str:
 
 def redact(words: str) -> str:
     """Take what looks like a credential out of a line, and what could forge one."""
+    words = _USER.sub("://[redacted]@", words) if "@" in words else words
     return _SECRETS.sub(r"\1[redacted]", _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", words))
 
 

@@ -152,6 +152,8 @@ class RedactTests(SynchronousTestCase):
             "Bearer abcdefghijklmnop0, x": "Bearer [redacted] x",
             "GET /?token=abc&x=1": "GET /?token=[redacted]&x=1",
             "password='x'": "password='x'",
+            "to http://me:secret@h:1/x@y": "to http://[redacted]@h:1/x@y",
+            "to http://h/x@y and me@h": "to http://h/x@y and me@h",
             "the token of the API": "the token of the API",
             "a\x1b[2Jb\rc": r"a\x1b[2Jb\x0dc",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
 from twisted.web.proxy import ReverseProxyResource
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -26,14 +27,19 @@ if TYPE_CHECKING:
 class ForwardResource(ReverseProxyResource):
     """Forwards every request to the upstream of `route`, over connections of `pool`.
 
-    A `ReverseProxyResource` by kind; of the stock one's ways nothing is left: it opens a connection for every
-    request, holds whole bodies in memory, and forwards a de-chunked body under a chunked head.
+    With `traces`, each is told in the log, at level debug. A `ReverseProxyResource` by kind; of the stock one's ways
+    nothing is left: it opens a connection for every request, holds whole bodies in memory, and forwards a de-chunked
+    body under a chunked head.
     """
 
     isLeaf = True
+    _log = Logger()
 
-    def __init__(self, route: Route, options: RouteOptions, pool: UpstreamPool, timeouts: Timeouts) -> None:
+    def __init__(
+        self, route: Route, options: RouteOptions, pool: UpstreamPool, timeouts: Timeouts, *, traces: bool = False
+    ) -> None:
         Resource.__init__(self)
+        self._traces = traces
         self.plan = ForwardPlan(route, options)
         self.pool = pool
         waits = options.timeouts
@@ -52,6 +58,10 @@ class ForwardResource(ReverseProxyResource):
         else:
             request.kind = "forward"
             request.head.upgrade = b""
+        if self._traces:
+            kind = "WS" if handshake else "WEB"
+            path = request.path[:1024].decode("latin-1")
+            self._log.debug("PROXY {kind} {path} to {upstream}", kind=kind, path=path, upstream=self.plan.upstream.url)
         Exchange(request, self, is_handshake=handshake).start()
 
     def render(self, request: object) -> int:

@@ -113,9 +113,9 @@ class DataPath:
     def _build_resource(self, entry: Entry) -> ForwardResource:
         route = entry.route
         options = over(route.options, self._defaults)
-        return ForwardResource(
-            route, options, self.pools.of(route.upstream, options.upstream_tls), self._config.timeouts
-        )
+        pool = self.pools.of(route.upstream, options.upstream_tls)
+        traces = self._config.log.level == "debug"
+        return ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""

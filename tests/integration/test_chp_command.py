@@ -317,12 +317,13 @@ class TokenTests(ChpCase):
             for token in (None, TOKEN[:-1], f"{TOKEN}x"):
                 self.assertEqual(proxy.api(method, "/a", token=token), (403, ""))
         self.assertEqual(proxy.api("GET", f"/{TOKEN}?token={TOKEN}", token=None)[0], 403)
-        self.assertNotIn(TOKEN.encode(), get(proxy.port, "/a")[1])
+        self.assertNotIn(TOKEN.encode(), get(proxy.port, "/a?secret")[1])
         self.assertNotIn(TOKEN.encode(), Path(f"/proc/{proxy.process.pid}/cmdline").read_bytes())
         proxy.stop()
         log = proxy.process.log.replace(f"/api/routes/{TOKEN}", "")  # a path is logged as it was sent
         self.assertNotIn(TOKEN, log)
         self.assertNotIn("not authenticated", log)
+        self.assertIn(f"] debug: PROXY WEB /a to {upstream.url}\n", log)
 
 
 class RouteTests(ChpCase):
