@@ -6,12 +6,17 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,6 +25,18 @@ from proxyd.model.tls import Certificate, ServerTlsSettings, UpstreamTlsSettings
 from proxyd.net.certificates import ClientContexts, ServerTls, client_context
 from proxyd.option import FilePath, Secret
 from tests.certificates import Authority, Issued
+
+# The group of RFC 7919 Appendix A.1: to find one of our own takes a minute.
+FFDHE2048 = """\
+-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
 
 
 def path(file: Path) -> FilePath:
@@ -187,8 +204,9 @@ class ServerTlsTests(CertificateCase):
         """It opens the key; without it, or with another one, nobody is asked on the terminal."""
         issued = self.authority.issue("localhost")
         locked = self.directory / "locked.key"
-        words = ["openssl", "pkey", "-in", str(issued.key), "-aes256", "-passout", "pass:sesame", "-out", str(locked)]
-        subprocess.run(words, check=True, capture_output=True)
+        key = load_pem_private_key(issued.key.read_bytes(), None)
+        form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+        locked.write_bytes(key.private_bytes(*form))
 
         def option(passphrase: str) -> Certificate:
             return Certificate(certificate=path(issued.certificate), key=path(locked), passphrase=Secret(passphrase))
@@ -210,9 +228,7 @@ class ServerTlsTests(CertificateCase):
         """They bring ciphers that there are not without them."""
         issued = self.authority.issue("localhost", rsa=True)
         parameters = self.directory / "dh.pem"
-        # RFC 7919's, because finding some takes a minute.
-        words = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"]
-        subprocess.run([*words, "-out", str(parameters)], check=True, capture_output=True)
+        parameters.write_text(FFDHE2048)
         context = self.authority.client_context()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("DHE-RSA-AES128-GCM-SHA256")
