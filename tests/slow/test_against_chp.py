@@ -369,7 +369,7 @@ HEADERS = (
     Exchange("a method of WebDAV with a body", request("PROPFIND", "/a", "Depth: 1", body=b"<x/>")),
     Exchange("Connection: close", get("/a", "Connection: close")),
     Exchange("an IPv6 literal", get("/a", host="[::1]:8000"), difference="D-19"),
-    Exchange("Keep-Alive", get("/a", "Proxy-Connection: keep-alive"), difference="D-18"),
+    Exchange("Proxy-Connection", get("/a", "Proxy-Connection: keep-alive"), difference="D-18"),
     Exchange("TE", get("/a", "TE: trailers"), difference="D-18"),
     Exchange("a field of the connection", get("/a", "Connection: X-Hop", "X-Hop: 1"), difference="D-18"),
     Exchange("two hosts", get("/a", "Host: other.test"), page=True, difference="D-35"),
@@ -711,7 +711,7 @@ class AgainstChpTests(SynchronousTestCase):
         for each in exchanges:
             exchange = attrs.evolve(each, answer=each.answer.replace(b":UP", b":%d" % upstream.port))
             theirs, ours = (without_port(side.run(exchange, recorder), side) for side in sides)
-            if (theirs != ours) != bool(exchange.difference):
+            if (theirs != ours) != bool(exchange.difference) or "'silence'" in ours or "'reset'" in ours:
                 wrong.append(f"{exchange.name} {exchange.difference}:\n  CHP    {theirs}\n  proxyd {ours}")
         self.assertEqual(wrong, [], "\n" + "\n".join(wrong))
 
