@@ -124,7 +124,9 @@ class ForwardPlan:
         if self._is_plain:
             return path + query
         if self._strip:
-            path = strip_segments(path, self._strip)
+            stripped = strip_segments(path, self._strip)
+            # Whoever asks for the prefix itself gets the upstream's path itself, without a slash behind it.
+            path = b"" if stripped == b"/" and self._path and path[-1:] != b"/" else stripped
         if self._query:
             query = b"?" + self._query + (b"&" + query[1:] if len(query) > 1 else b"")
         return self._path + path + query
