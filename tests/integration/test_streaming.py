@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
+from urllib.parse import quote
 
 from tests.integration.proxies import Proxy, ProxyTestCase
 from tests.support import wait_for
-from tests.wire import ManualUpstream, ScriptedUpstream, Wire, answering, resident_bytes
+from tests.wire import PATIENCE_SECONDS, ManualUpstream, ScriptedUpstream, Wire, answering, resident_bytes
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 GET_1_0 = b"GET %b HTTP/1.0\r\n\r\n"
@@ -22,7 +25,7 @@ CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 MIB = 1024 * 1024
-# What the issue allows a body of any length to cost.
+# What a body of any length may cost.
 _ALLOWED_GROWTH = 16 * MIB
 # The kernel's buffers on the two connections of an exchange hold at most so much, with some to spare.
 _IN_KERNEL = 64 * MIB
@@ -224,6 +227,26 @@ class MessageTests(ProxyTestCase):
         for _ in range(100):
             self.assertEqual(b"ok", self.ask(key, client=client)[1])
         self.assertEqual(1, upstream.connections)
+
+    def test_connections_to_unix_sockets_are_kept(self) -> None:
+        """As those over TCP are."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        with tempfile.TemporaryDirectory() as directory:
+            path = f"{directory}/app.sock"
+            listening.bind(path)
+            listening.listen()
+            key = self.route(f"http+unix://{quote(path, safe='')}")
+            client = self.client()
+            for number in range(10):
+                client.send(GET % key.encode())
+                if number == 0:
+                    listening.settimeout(PATIENCE_SECONDS)
+                    upstream = Wire(listening.accept()[0])
+                upstream.head()
+                upstream.send(OK)
+                self.assertEqual(b"ok", client.message()[1])
+            upstream.close()
 
     def test_answers_are_not_mixed_up(self) -> None:
         """Sixteen clients at once, each with twenty bodies that nobody else sends, get their own ones back."""
