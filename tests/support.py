@@ -56,6 +56,17 @@ def wait_for(condition: Callable[[], _T], what: str, seconds: float = 10.0, inte
     return value
 
 
+def wait_for_rest(counts: list[int], what: str) -> None:
+    """Wait until `counts[0]`, which a thread counts up, has begun to grow and does so no more for half a second."""
+    seen = [-1]
+
+    def rests() -> bool:
+        last, seen[0] = seen[0], counts[0]
+        return last == counts[0] > 0
+
+    wait_for(rests, what, 30, 0.5)
+
+
 class Process:
     """A running command. What it prints is its `log`; nothing of it, nor of its descendants, outlives `case`.
 

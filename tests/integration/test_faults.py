@@ -8,7 +8,7 @@ import threading
 from typing import ClassVar
 
 from tests.integration.proxies import Proxy, ProxyTestCase
-from tests.support import free_port, wait_for
+from tests.support import free_port, wait_for, wait_for_rest
 from tests.wire import (
     ManualUpstream,
     ScriptedUpstream,
@@ -705,13 +705,7 @@ class FloodTests(ProxyTestCase):
             began = now()
             self.assert_alive()
             self.assertLess(now() - began, 5)
-        seen = [-1]
-
-        def has_stopped() -> bool:
-            last, seen[0] = seen[0], answered[0]
-            return last == answered[0]
-
-        wait_for(has_stopped, "a client that reads nothing is served no more", 30, 0.5)
+        wait_for_rest(answered, "a client that reads nothing is served no more")
         self.assertLess(resident_bytes(self.proxy.pid) - before, 16 * MIB)
         client.reset()
         thread.join(10)
@@ -732,13 +726,7 @@ class FloodTests(ProxyTestCase):
         client = self.client(receive_buffer=8192)
         thread = threading.Thread(target=client.send, args=[b"".join(requests)], daemon=True)
         thread.start()
-        seen = [-1]
-
-        def has_stopped() -> bool:
-            last, seen[0] = seen[0], answered[0]
-            return last == answered[0] > 0
-
-        wait_for(has_stopped, "a client that reads nothing is served no more", 30, 0.5)
+        wait_for_rest(answered, "a client that reads nothing is served no more")
         self.assertLess(answered[0], len(requests))
         for request in requests:
             self.assertEqual(request.split()[1], client.message()[1].strip())

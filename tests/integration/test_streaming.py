@@ -13,7 +13,7 @@ from itertools import pairwise
 from urllib.parse import quote
 
 from tests.integration.proxies import Proxy, ProxyTestCase
-from tests.support import wait_for
+from tests.support import wait_for_rest
 from tests.wire import PATIENCE_SECONDS, ManualUpstream, ScriptedUpstream, Wire, answering, resident_bytes
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -357,13 +357,7 @@ class PressureTests(ProxyTestCase):
 
     def assert_stalls(self, counts: list[int]) -> None:
         """What is counted in `counts` stops growing, with no more sent than kernels buffer."""
-        seen = [-1]
-
-        def has_stopped() -> bool:
-            last, seen[0] = seen[0], counts[0]
-            return last == counts[0] > 0
-
-        wait_for(has_stopped, "the sender has to wait", 30, 0.5)
+        wait_for_rest(counts, "the sender has to wait")
         self.assertLess(counts[0], _IN_KERNEL)
 
     def test_slow_reader_of_an_endless_answer(self) -> None:
@@ -410,13 +404,7 @@ class PressureTests(ProxyTestCase):
             client.send(GET % key)
         for client in clients:
             self.assert_status(200, client.head())
-        seen = [-1]
-
-        def has_stopped() -> bool:
-            last, seen[0] = seen[0], sent[0]
-            return last == sent[0]
-
-        wait_for(has_stopped, "the upstreams have to wait", 30, 0.5)
+        wait_for_rest(sent, "the upstreams have to wait")
         self.assertLess(resident_bytes(self.proxy.pid) - before, 2 * _ALLOWED_GROWTH)
         self.assert_alive()
 

@@ -16,7 +16,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from tests.integration.proxies import Proxy, ProxyTestCase
-from tests.support import free_port, wait_for
+from tests.support import free_port, wait_for_rest
 from tests.wire import ManualUpstream, ScriptedUpstream, Wire, answering, connect, resident_bytes
 
 # Key and answer of RFC 6455 §1.3.
@@ -496,13 +496,7 @@ class PressureTests(WebSocketTestCase):
 
             thread = threading.Thread(target=pour, daemon=True)
             thread.start()
-            seen = [-1]
-
-            def has_stopped(seen: list[int] = seen, sent: list[int] = sent) -> bool:
-                last, seen[0] = seen[0], sent[0]
-                return last == sent[0] > 0
-
-            wait_for(has_stopped, "the sender has to wait", 30, 0.5)
+            wait_for_rest(sent, "the sender has to wait")
             self.assertLess(sent[0], 64 * MIB)  # what the kernel's buffers hold, with some to spare
             self.assertLess(resident_bytes(self.proxy.pid) - before, 16 * MIB)
             self.assert_alive()
