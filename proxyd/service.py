@@ -176,7 +176,6 @@ class ProxyService(Service):
             error = StoreError(type(self.store).__name__, "unexpected error, see the log")
         self._store_error = error
         if self._reactor.running and self.data_path is not None:
-            self.data_path.stop_listening()
             self.close()
             complain(error)
             atexit.register(os._exit, 1)  # neither twistd nor the reactor has a status to end with

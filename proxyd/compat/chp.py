@@ -185,13 +185,21 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
 
 
 def _refuse_conflicts(options: ChpOptions) -> None:
-    for socket, places in (("socket", ("ip", "port")), ("api_socket", ("api_ip", "api_port"))):
-        for place in places:
-            if getattr(options, socket) is not None and getattr(options, place) is not None:
-                names = [name.replace("_", "-") for name in (socket, place)]
-                raise ChpUsageError(f"Cannot specify both --{names[0]} and --{names[1]}. Pick one.")
+    if options.socket is not None:
+        _refuse_beside(options, "socket", "ip", "port")
+    if options.api_socket is not None:
+        _refuse_beside(options, "api_socket", "api_ip", "api_port")
+    if options.metrics_socket:
+        _refuse_beside(options, "metrics_socket", "metrics_ip", "metrics_port")
     if options.redirect_port is not None and not (options.ssl_key or options.ssl_cert):
         raise ChpUsageError("HTTPS redirection specified but certificates not provided: --ssl-key and --ssl-cert.")
+
+
+def _refuse_beside(options: ChpOptions, socket: str, *places: str) -> None:
+    for place in places:
+        if getattr(options, place) is not None:
+            names = [name.replace("_", "-") for name in (socket, place)]
+            raise ChpUsageError(f"Cannot specify both --{names[0]} and --{names[1]}. Pick one.")
 
 
 def _token(environ: Mapping[str, str]) -> str:
@@ -276,8 +284,6 @@ def _metrics(options: ChpOptions) -> MetricsSettings:
     """There is a listener only if a port or a socket is given; without one nothing is counted."""
     port = _port("--metrics-port", options.metrics_port)
     if options.metrics_socket:
-        if options.metrics_ip is not None or options.metrics_port is not None:
-            raise ChpUsageError("Cannot specify both metrics-socket and metrics-ip or metrics-port. Pick one.")
         return MetricsSettings(socket=FilePath(options.metrics_socket), names="chp")
     if port:
         return MetricsSettings(address=_address(options.metrics_ip), port=Port(port), names="chp")

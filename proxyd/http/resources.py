@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from twisted.web.proxy import ReverseProxyResource
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError
 from proxyd.http.exchange import Exchange
-from proxyd.http.request import Request
-from proxyd.interfaces import IStreamingResource
+from proxyd.http.streaming import StreamingResource
 from proxyd.model.routes import Route, RouteOptions
 from proxyd.model.settings import Timeouts
 
 if TYPE_CHECKING:
+    from proxyd.http.request import Request
     from proxyd.upstream.pools import UpstreamPool
 
 
-@implementer(IStreamingResource)
-class ForwardResource(ReverseProxyResource):
+class ForwardResource(StreamingResource, ReverseProxyResource):
     """Forwards every request to the upstream of `route`, over connections of `pool`.
 
     With `traces`, each is told in the log, at level debug. A `ReverseProxyResource` by kind; of the stock one's ways
@@ -32,7 +29,6 @@ class ForwardResource(ReverseProxyResource):
     body under a chunked head.
     """
 
-    isLeaf = True
     _log = Logger()
 
     def __init__(
@@ -63,13 +59,6 @@ class ForwardResource(ReverseProxyResource):
             path = request.path[:1024].decode("latin-1")
             self._log.debug("PROXY {kind} {path} to {upstream}", kind=kind, path=path, upstream=self.plan.upstream.url)
         Exchange(request, self, is_handshake=handshake).start()
-
-    def render(self, request: object) -> int:
-        """Forward a request; only those of our own channel can be."""
-        if not isinstance(request, Request):
-            raise TypeError("a ForwardResource serves requests of proxyd.http.site.Site only")
-        self.render_streaming(request)
-        return NOT_DONE_YET
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is forwarded as well."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from twisted.web.resource import IResource, Resource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
+from twisted.web.resource import IResource
 
 from proxyd.core.prefix import PrefixTree
 from proxyd.core.table import Entry, RouteTable
 from proxyd.core.target import decode_path, host_of, key_of, split_target
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
+from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
 
 if TYPE_CHECKING:
@@ -22,16 +21,13 @@ if TYPE_CHECKING:
 _JSON = [b"Content-Type: application/json"]
 
 
-@implementer(IStreamingResource)
-class RouteTree(Resource):
+class RouteTree(StreamingResource):
     """The root: finds the resource of the route that answers, by the raw path of the request.
 
     `table` is the truth; `build` makes the resource of an entry when its first request comes. `live` and `ready`
     are the exact request targets of the health checks, empty for none. `lenient` is that of `split_target`.
     Resources that are no routes are mounted beside them; of two equal prefixes the route wins.
     """
-
-    isLeaf = True
 
     def __init__(
         self,
@@ -93,13 +89,6 @@ class RouteTree(Resource):
             resource.render_streaming(request)
         else:
             request.serve_stock(resource, request.path, depth)
-
-    def render(self, request: object) -> int:
-        """Serve a request of our own channel, which is the only one that can be."""
-        if not isinstance(request, Request):
-            raise TypeError("a RouteTree serves requests of proxyd.http.site.Site only")
-        self.render_streaming(request)
-        return NOT_DONE_YET
 
     def _answers_itself(self, request: Request) -> bool:
         """CONNECT and `OPTIONS *` concern the proxy, not a route (RFC 9110 §9.3.6, §9.3.7)."""

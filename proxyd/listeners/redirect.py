@@ -6,19 +6,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from proxyd.core.target import split_target
-from proxyd.http.request import Request
-from proxyd.interfaces import IStreamingResource
+from proxyd.http.streaming import StreamingResource
 from proxyd.kinds import Kind
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.model.settings import ListenerConfig
 from proxyd.option import Port, option
 
 if TYPE_CHECKING:
+    from proxyd.http.request import Request
     from proxyd.listeners.http import SiteMaker
     from proxyd.net.reactor import DataPathReactor
 
@@ -44,11 +41,8 @@ def build(config: RedirectConfig, make_site: SiteMaker, reactor: DataPathReactor
     return HttpListener(config, make_redirecting_site, reactor, f"Redirecting to HTTPS on port {config.to_port} from")
 
 
-@implementer(IStreamingResource)
-class RedirectResource(Resource):
+class RedirectResource(StreamingResource):
     """Answers 301 to the same host, path and query, with `https` and port `to_port`."""
-
-    isLeaf = True
 
     def __init__(self, to_port: int) -> None:
         super().__init__()
@@ -65,13 +59,6 @@ class RedirectResource(Resource):
             target = b"".join(split_target(target))
         host = _PORT_OF_HOST.sub(b"", head.host)
         request.answer(301, [b"Location: https://" + host + self._port + target])
-
-    def render(self, request: object) -> int:
-        """Redirect a request; only those of our own channel can be."""
-        if not isinstance(request, Request):
-            raise TypeError("a RedirectResource serves requests of proxyd.http.site.Site only")
-        self.render_streaming(request)
-        return NOT_DONE_YET
 
 
 KIND = Kind(ListenerConfig, "redirect", RedirectConfig, build)

@@ -87,7 +87,7 @@ class ServerTls:
             context = contexts.get(about.names)
             if context is None:  # the same names with a key of another type share a context: OpenSSL chooses
                 context = contexts[about.names] = self._make_context()
-            _use(context, certificate)
+            _use(context, certificate.certificate, certificate.key, certificate.passphrase)
             for name in about.names:
                 by_name.setdefault(name, context)
             served.append(about)
@@ -225,9 +225,7 @@ def client_context(settings: UpstreamTlsSettings) -> ssl.SSLContext:
     else:
         _trust(context, settings.ca or "")
     if settings.certificate or settings.key:
-        file = settings.certificate or settings.key or ""
-        with _reporting(file, settings.key or ""):
-            context.load_cert_chain(file, settings.key or None, password="")
+        _use(context, settings.certificate or settings.key or "", settings.key or "")
     return context
 
 
@@ -242,10 +240,10 @@ def _chooser(by_name: dict[str, ssl.SSLContext]) -> object:
     return choose
 
 
-def _use(context: ssl.SSLContext, certificate: Certificate) -> None:
-    with _reporting(certificate.certificate, certificate.key):
+def _use(context: ssl.SSLContext, certificate: str, key: str, passphrase: str = "") -> None:
+    with _reporting(certificate, key):
         # An empty passphrase, not none: OpenSSL would ask for it on the terminal.
-        context.load_cert_chain(certificate.certificate, certificate.key or None, password=certificate.passphrase)
+        context.load_cert_chain(certificate, key or None, password=passphrase)
 
 
 def _trust(context: ssl.SSLContext, bundle: str) -> None:
