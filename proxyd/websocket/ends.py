@@ -10,7 +10,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
-from autobahn.websocket.compress import PerMessageDeflate
 from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtocol, WebSocketServerFactory
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 from proxyd.core.closing import Close, Side, fault, fault_of
 from proxyd.core.deflate import Deflate
 from proxyd.model.relay import RelaySettings
+from proxyd.websocket.deflate import RelayDeflate
 
 if TYPE_CHECKING:
     from proxyd.websocket.relay import Relay
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _PIECE = 4096
 _COMPRESSED = 4  # RSV1, RFC 7692 §6
 _TEXT, _BINARY, _CLOSE = 1, 2, 8
-_MEMORY_LEVEL = 5  # see core.deflate
 
 
 def make_factories(settings: RelaySettings) -> tuple[WebSocketServerFactory, WebSocketClientFactory]:
@@ -81,14 +80,7 @@ class RelayEnd(WebSocketProtocol):
         self.inside_message = False
         self.current_frame = None
         if deflate is not None:
-            self._perMessageCompress = PerMessageDeflate(
-                factory.isServer,
-                deflate.server_no_context_takeover,
-                deflate.client_no_context_takeover,
-                deflate.server_max_window_bits,
-                deflate.client_max_window_bits,
-                _MEMORY_LEVEL,
-            )
+            self._perMessageCompress = RelayDeflate(deflate, is_server=factory.isServer)
         self._relay = relay
         self._phase = _Phase.OPEN
         self._unread = b""

@@ -25,7 +25,7 @@ class RelayPlan:
     """How the WebSockets of one route are relayed."""
 
     def __init__(self, settings: RelaySettings) -> None:
-        from proxyd.websocket import ends  # noqa: PLC0415  # see above
+        from proxyd.websocket import ends  # noqa: PLC0415  # not before it is needed: see above
 
         self.settings = over(settings, DEFAULT_RELAY)
         self._ends = ends
@@ -44,6 +44,8 @@ class RelayPlan:
 
 class Relay:
     """Carries messages between two transports until both have ended; `ended` is called once then.
+
+    Whatever ends the talk of one side ends that of the other one in the same call.
 
     `passed` is called for each message. `to_client` and `to_upstream` count bytes as they are sent, frames included.
     """
@@ -100,10 +102,7 @@ class Relay:
         other = end.other
         if end.is_talking:
             end.await_other(close)
-            if other.is_talking:
-                other.say_close(close)
-            else:
-                end.answer_close(close)
+            other.say_close(close)
         else:
             end.finish()
             if other.asked is not None:

@@ -98,7 +98,9 @@ class AcceptTests(SynchronousTestCase):
 
     def test_the_first_that_can_be_met(self) -> None:
         """A client offers what it likes best first, and other things behind."""
-        accepted = accept([b"foo, " + PMD + b"; server_max_window_bits=8", PMD + b"; server_max_window_bits=10, " + PMD])
+        accepted = accept(
+            [b"foo, " + PMD + b"; server_max_window_bits=8", PMD + b"; server_max_window_bits=10, " + PMD]
+        )
         assert accepted is not None
         self.assertEqual(10, accepted[0].server_max_window_bits)
 

@@ -259,6 +259,16 @@ class CompressionTests(RelayTestCase):
                 self.assertLessEqual(len(client.protocol._message), LIMIT)
             self.assertEqual((1009, 1001), self.closes_at(client, upstream))
 
+    def test_one_byte_too_much(self) -> None:
+        """It is refused; a message is never cut to what is allowed."""
+        for size in (LIMIT, LIMIT + 1):
+            client, upstream = self.relay(self.OFFERING)
+            client.send(frame(TEXT, packed(b"x" * size), rsv=COMPRESSED, mask=True))
+            if size == LIMIT:
+                self.assert_at_upstream(upstream, (TEXT, b"x" * LIMIT))
+            else:
+                self.assertEqual((1009, 1001), self.closes_at(client, upstream))
+
     def test_what_cannot_be_unpacked(self) -> None:
         """1007."""
         client, upstream = self.relay(self.OFFERING)
@@ -300,6 +310,15 @@ class FaultTests(RelayTestCase):
                 other.close()
                 self.proxy.advance()
                 self.assertEqual(set(), self.proxy.site.tunnels, name)
+
+    def test_fault_while_the_other_side_asks(self) -> None:
+        """Whoever waits for an answer to its close gets its own words back."""
+        client, upstream = self.relay()
+        client.send(close_frame(4000, mask=True))
+        upstream.pop()
+        upstream.send(frame(TEXT, b"\xff"))
+        self.assertEqual((4000, 0), self.closes_at(client, upstream))
+        self.assert_ended(upstream)
 
     def test_masks(self) -> None:
         """A client has to mask, an upstream must not."""
@@ -432,6 +451,8 @@ class CloseTests(RelayTestCase):
                 relay.go_away()
                 relay.go_away()
             self.assertEqual((1001, 1001), self.closes_at(client, upstream))
+            client.send(frame(TEXT, b"too late", mask=True))
+            self.assertEqual(b"", upstream.pop())
             if answers:
                 client.send(close_frame(1001, mask=True))
                 upstream.send(close_frame(1001))
