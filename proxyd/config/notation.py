@@ -20,6 +20,7 @@ from proxyd.config.types import BYTES, DURATION, MODE, ROUTE_KEY, SIZE, URL_PATH
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
+    EXAMPLE,
     HELP,
     ByteCount,
     FileMode,
@@ -65,64 +66,83 @@ class Notation:
     """How values of one type are written.
 
     `words` name the type in a table; `meaning` tells what the words cannot, if there is anything to tell. `schemas`
-    are the JSON Schemas of its forms; `write` turns a value into what a user would write.
+    are the JSON Schemas of its forms, and `sample` is something that they take; `write` turns a value into what a user
+    would write.
     """
 
     words: str
     meaning: str
     schemas: tuple[Mapping[str, Any], ...]
+    sample: Any
     write: Callable[[Any], Any] = _same
 
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 
 NOTATIONS: Mapping[Any, Notation] = {
-    bool: Notation("true or false", "", ({"type": "boolean"},)),
-    int: Notation("number", "", ({"type": "integer", "minimum": 0},)),
-    float: Notation("number", "", ({"type": "number", "minimum": 0},), _write_number),
-    str: Notation("text", "", (TEXT,)),
+    bool: Notation("true or false", "", ({"type": "boolean"},), True),
+    int: Notation("number", "", ({"type": "integer", "minimum": 0},), 1),
+    float: Notation("number", "", ({"type": "number", "minimum": 0},), 1, _write_number),
+    str: Notation("text", "", (TEXT,), "text"),
     Seconds: Notation(
         "duration",
         "`5s`, `100ms`, `2m`, `1h` or `1d`; `0s` and `0` mean that there is no limit.",
         ({"const": 0}, {"const": "0"}, _whole(DURATION)),
+        "5s",
         _write_seconds,
     ),
     ByteCount: Notation(
         "size",
         "A number of bytes, or `8 KiB`, `10 MiB`, `1 GiB` or `1 TiB`.",
         ({"type": "integer", "minimum": 0}, _whole(SIZE)),
+        "1 MiB",
         _write_size,
     ),
     Port: Notation(
         "port",
         "0 to 65535; 0 lets the system choose one.",
         ({"type": "integer", "minimum": 0, "maximum": 65535},),
+        9090,
     ),
     FileMode: Notation(
         "permissions",
         "Three octal digits, as in `0660`.",
         ({"type": "integer", "minimum": 0, "maximum": 777}, _whole(MODE)),
+        "0660",
         _write_mode,
     ),
     FilePath: Notation(
-        "path", "A file or a directory; a relative path counts from the directory of the configuration file.", (TEXT,)
+        "path",
+        "A file or a directory; a relative path counts from the directory of the configuration file.",
+        (TEXT,),
+        "path/of/it",
     ),
     Secret: Notation(
-        "secret", "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.", (TEXT,)
+        "secret",
+        "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.",
+        (TEXT,),
+        "file:path/of/it",
     ),
     UpstreamUrl: Notation(
         "upstream",
         "`http://HOST:PORT`, `https://HOST:PORT` or `http+unix://%2Fpath%2Fto%2Fsocket`, each with a path if need be.",
         (_whole(re.compile(r"[A-Za-z+]+://\S+"), or_empty=True),),
+        "http://127.0.0.1:9000",
     ),
-    UrlPath: Notation("URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),)),
+    UrlPath: Notation(
+        "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), "/path"
+    ),
     RouteKey: Notation(
-        "route", "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.", (_whole(ROUTE_KEY),)
+        "route",
+        "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.",
+        (_whole(ROUTE_KEY),),
+        "/name",
     ),
     Network: Notation(
         "network",
         "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
         (TEXT,),
+        "127.0.0.0/8",
     ),
 }
 """The types of single values."""
@@ -132,7 +152,8 @@ NOTATIONS: Mapping[Any, Notation] = {
 class Declared:
     """One option of a section, as it was declared.
 
-    `default` is what a user would write to get it; None if there is none to write.
+    `default` is what a user would write to get it; None if there is none to write. `has_section`: it is a section that
+    is there unless it is taken away. `example` is something that could be written if there is no default.
     """
 
     name: str
@@ -141,6 +162,8 @@ class Declared:
     default: Any
     is_required: bool
     is_inherited: bool
+    has_section: bool
+    example: Any = None
 
 
 # Defaults that are sections of a kind.
@@ -169,6 +192,8 @@ def options_of(cls: Any) -> list[Declared]:
                 default,
                 is_required=is_required,
                 is_inherited=field.inherited,
+                has_section=attrs.has(type(value)),
+                example=field.metadata.get(EXAMPLE),
             )
         )
     return sorted(options, key=lambda option: not option.is_required)

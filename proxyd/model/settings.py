@@ -43,14 +43,15 @@ class MemoryStoreConfig(StoreConfig):
 class Timeouts:
     """Every wait has an end; `0s` means that this one has none."""
 
-    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head.")
+    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head: else 408.")
     body_idle: Seconds = option(
-        Seconds(60), help="A body that makes no progress because the client sends or takes nothing."
+        Seconds(60), help="A body that makes no progress because the client sends or takes nothing: else 408."
     )
     keep_alive: Seconds = option(Seconds(75), help="A client's connection between two requests.")
-    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection.")
+    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection: else 504.")
     response: Seconds = option(
-        Seconds(300), help="Silence of an upstream before the head of its response, WebSocket verdicts included."
+        Seconds(300),
+        help="Silence of an upstream before the head of its response, WebSocket verdicts included: else 504.",
     )
     idle: Seconds = option(Seconds(0), help="Silence of an upstream in the middle of a response.")
     client_idle: Seconds = option(
@@ -129,7 +130,9 @@ class MetricsSettings:
     enabled: bool = option(True, help="Count, and show the numbers.")
     port: Port | None = option(None, help="Port of a listener of their own.")
     address: str | None = option(
-        None, help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.'
+        None,
+        help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.',
+        example="127.0.0.1",
     )
     socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
     names: Literal["native", "chp"] = option(
