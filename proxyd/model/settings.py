@@ -70,6 +70,9 @@ class Limits:
     body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
     chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")
     trailers: ByteCount = option(ByteCount(8 * 1024), help="Trailer section of a chunked body: else 400.")
+    rewrite_body: ByteCount = option(
+        ByteCount(100 * 1024 * 1024), help="A response that `rewrite_response` changes, in memory: else 502."
+    )
     interim_responses: int = option(16, help="1xx responses to one request: else 502.")
     api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
     route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
