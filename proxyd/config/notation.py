@@ -15,8 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import attrs
 import yaml
 
+from proxyd.config.functions import PYTHON_NAME
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
-from proxyd.config.types import BYTES, DURATION, MODE, ROUTE_KEY, SIZE, URL_PATH
+from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SERVER_NAME, SIZE, URL_PATH
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
@@ -24,11 +25,15 @@ from proxyd.option import (
     ByteCount,
     FileMode,
     FilePath,
+    Function,
     Network,
+    Pattern,
     Port,
+    PortRange,
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
 )
@@ -123,6 +128,21 @@ NOTATIONS: Mapping[Any, Notation] = {
         "network",
         "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
         (TEXT,),
+    ),
+    ServerName: Notation(
+        "server",
+        "One segment of a path, or several with `/` between them, without blanks and escapes.",
+        (_whole(SERVER_NAME),),
+    ),
+    PortRange: Notation(
+        "ports", "The first and the last of them, as in `20000-20999`.", (_whole(PORT_RANGE, or_empty=True),)
+    ),
+    Pattern: Notation("pattern", "A regular expression of Python.", (TEXT,)),
+    Function: Notation(
+        "callable",
+        "`!python module:attribute`, a function or anything else that can be called; the module is looked for in "
+        "`python_path`, too.",
+        (_whole(PYTHON_NAME),),
     ),
 }
 """The types of single values."""
