@@ -5,7 +5,8 @@ The loader, the JSON Schema and the reference manual are all made from these dec
 
 from __future__ import annotations
 
-from typing import NewType, TypeVar
+from collections.abc import Callable
+from typing import Any, NewType, TypeVar
 
 import attrs
 
@@ -40,6 +41,24 @@ RouteKey = NewType("RouteKey", str)
 
 Network = NewType("Network", str)
 """An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets."""
+
+ServerName = NewType("ServerName", str)
+"""The name of a managed server: one path segment, or several with `/` between them."""
+
+PortRange = NewType("PortRange", str)
+"""Ports from the first to the last one, written `20000-20999`; empty for any."""
+
+Pattern = NewType("Pattern", str)
+"""A regular expression of Python."""
+
+
+@attrs.frozen
+class Function:
+    """A Python callable, known by its name `module:attribute`; in YAML, `!python module:attribute`."""
+
+    name: str
+    call: Callable[..., Any]
+
 
 HELP = "help"
 SECTION = "section"

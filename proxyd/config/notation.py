@@ -15,8 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import attrs
 import yaml
 
+from proxyd.config.functions import PYTHON_NAME
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
-from proxyd.config.types import BYTES, DURATION, MODE, ROUTE_KEY, SIZE, URL_PATH
+from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SERVER_NAME, SIZE, URL_PATH
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
@@ -25,11 +26,15 @@ from proxyd.option import (
     ByteCount,
     FileMode,
     FilePath,
+    Function,
     Network,
+    Pattern,
     Port,
+    PortRange,
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
 )
@@ -73,76 +78,96 @@ class Notation:
     words: str
     meaning: str
     schemas: tuple[Mapping[str, Any], ...]
-    sample: Any
     write: Callable[[Any], Any] = _same
+    sample: Any = "text"
 
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 
 NOTATIONS: Mapping[Any, Notation] = {
-    bool: Notation("true or false", "", ({"type": "boolean"},), True),
-    int: Notation("number", "", ({"type": "integer", "minimum": 0},), 1),
-    float: Notation("number", "", ({"type": "number", "minimum": 0},), 1, _write_number),
-    str: Notation("text", "", (TEXT,), "text"),
+    bool: Notation("true or false", "", ({"type": "boolean"},), sample=True),
+    int: Notation("number", "", ({"type": "integer", "minimum": 0},), sample=1),
+    float: Notation("number", "", ({"type": "number", "minimum": 0},), _write_number, sample=1),
+    str: Notation("text", "", (TEXT,)),
     Seconds: Notation(
         "duration",
         "`5s`, `100ms`, `2m`, `1h` or `1d`; `0s` and `0` mean that there is no limit.",
         ({"const": 0}, {"const": "0"}, _whole(DURATION)),
-        "5s",
         _write_seconds,
+        sample="5s",
     ),
     ByteCount: Notation(
         "size",
         "A number of bytes, or `8 KiB`, `10 MiB`, `1 GiB` or `1 TiB`.",
         ({"type": "integer", "minimum": 0}, _whole(SIZE)),
-        "1 MiB",
         _write_size,
+        sample="1 MiB",
     ),
     Port: Notation(
         "port",
         "0 to 65535; 0 lets the system choose one.",
         ({"type": "integer", "minimum": 0, "maximum": 65535},),
-        9090,
+        sample=9090,
     ),
     FileMode: Notation(
         "permissions",
         "Three octal digits, as in `0660`.",
         ({"type": "integer", "minimum": 0, "maximum": 777}, _whole(MODE)),
-        "0660",
         _write_mode,
+        sample="0660",
     ),
     FilePath: Notation(
         "path",
         "A file or a directory; a relative path counts from the directory of the configuration file.",
         (TEXT,),
-        "path/of/it",
+        sample="path/of/it",
     ),
     Secret: Notation(
         "secret",
         "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.",
         (TEXT,),
-        "file:path/of/it",
+        sample="file:path/of/it",
     ),
     UpstreamUrl: Notation(
         "upstream",
         "`http://HOST:PORT`, `https://HOST:PORT` or `http+unix://%2Fpath%2Fto%2Fsocket`, each with a path if need be.",
         (_whole(re.compile(r"[A-Za-z+]+://\S+"), or_empty=True),),
-        "http://127.0.0.1:9000",
+        sample="http://127.0.0.1:9000",
     ),
     UrlPath: Notation(
-        "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), "/path"
+        "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), sample="/path"
     ),
     RouteKey: Notation(
         "route",
         "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.",
         (_whole(ROUTE_KEY),),
-        "/name",
+        sample="/name",
     ),
     Network: Notation(
         "network",
         "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
         (TEXT,),
-        "127.0.0.0/8",
+        sample="127.0.0.0/8",
+    ),
+    ServerName: Notation(
+        "server",
+        "One segment of a path, or several with `/` between them, without blanks and escapes.",
+        (_whole(SERVER_NAME),),
+        sample="name",
+    ),
+    PortRange: Notation(
+        "ports",
+        "The first and the last of them, as in `20000-20999`.",
+        (_whole(PORT_RANGE, or_empty=True),),
+        sample="20000-20999",
+    ),
+    Pattern: Notation("pattern", "A regular expression of Python.", (TEXT,), sample="/path/.*"),
+    Function: Notation(
+        "callable",
+        "`!python module:attribute`, a function or anything else that can be called; the module is looked for in "
+        "`python_path`, too.",
+        (_whole(PYTHON_NAME),),
+        sample="module:attribute",
     ),
 }
 """The types of single values."""

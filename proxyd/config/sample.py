@@ -62,7 +62,7 @@ class _Line:
     def written(self) -> Iterator[str]:
         """The help behind the text, or in front of it if there is not enough room."""
         beside = wrap(self.help, _WIDTH - _COLUMN - 2, break_on_hyphens=False)
-        margin = self.text[: len(self.text) - len(self.text.lstrip(" "))]
+        margin = self.text[: len(self.text) - len(self.text.lstrip(" #"))]
         if len(self.text) < _COLUMN and len(beside) <= _MAX_LINES_BESIDE:
             yield f"{self.text:<{_COLUMN}}# {beside[0]}" if beside else self.text
             yield from (f"{'':<{_COLUMN}}# {line}" for line in beside[1:])
@@ -124,7 +124,10 @@ class _Sample:
     def _option(self, option: Declared, path: str, *, is_hidden: bool) -> _Lines:
         path = path or option.name
         lines: _Lines = []
-        for number, member in enumerate(members_of(option.kind)):
+        members = members_of(option.kind)
+        # Of several forms of a value one will do, but a section shows what can be in it.
+        forms = [members[0], *(member for member in members[1:] if attrs.has(member) and not is_single(member))]
+        for number, member in enumerate(forms):
             hides = not is_hidden and (number > 0 or (option.default is None and not option.has_section))
             part = self._member(option, member, path, is_hidden=is_hidden or hides)
             lines += _hidden(part) if hides else part

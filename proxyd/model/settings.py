@@ -9,6 +9,7 @@ import attrs
 
 from proxyd.errors import OptionError
 from proxyd.model.routes import RouteOptions
+from proxyd.model.servers import ServerSpec
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.option import (
     ByteCount,
@@ -18,6 +19,7 @@ from proxyd.option import (
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
     option,
@@ -211,6 +213,14 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    base_url: UrlPath = option(
+        UrlPath("/"), help="Servers and the start page live below it; it begins and ends with `/`."
+    )
+    start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
+    servers: Mapping[ServerName, ServerSpec] = option(
+        {}, help="Servers, by their names: what is below `base_url` and the name belongs to them."
+    )
+    python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(
         (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
     )
@@ -226,3 +236,16 @@ class Config:
     )
     pid_file: FilePath = option(FilePath(""), help="File that holds the process id while proxyd runs.")
     drain_seconds: float = option(30.0, help="How long requests may go on after SIGTERM.")
+
+    def __attrs_post_init__(self) -> None:
+        """Check what a path below which others live has to be.
+
+        Raises `OptionError`.
+        """
+        segments = self.base_url.split("/")
+        if len(segments) < 2 or segments[0] or segments[-1]:
+            raise OptionError("has to begin and to end with /", "base_url")
+        if any(segment in ("", ".", "..") for segment in segments[1:-1]):
+            raise OptionError("has no empty segments, and no dots in place of one", "base_url")
+        if not set("?#{}").isdisjoint(self.base_url):
+            raise OptionError("is a path: without query, fragment and braces", "base_url")
