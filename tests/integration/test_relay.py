@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.server import ServerConnection
@@ -17,7 +16,7 @@ from tests.websocket.frames import BINARY, COMPRESSED, TEXT, close_frame, frame,
 from tests.websocket.test_relay import packed
 from tests.wire import Wire, resident_bytes
 
-DEFLATE = {"compression": "deflate"}
+DEFLATE = {"compression": "deflate"}  # of the library
 
 
 class RelayTestCase(WebSocketTestCase):
@@ -182,7 +181,7 @@ class CloseTests(RelayTestCase):
         client, upstream = self.join_relay(
             b"Sec-WebSocket-Extensions: permessage-deflate\r\n", max_message_size="1 MiB"
         )
-        client.send(frame(BINARY, bomb[:], rsv=COMPRESSED, mask=True))
+        client.send(frame(BINARY, bomb, rsv=COMPRESSED, mask=True))
         ((_, payload),) = read_frames(client.rest())
         self.assertEqual(1009, read_close(payload).code)
         self.assertLess(resident_bytes(self.proxy.pid) - before, 50 * MIB)
@@ -235,12 +234,8 @@ class TunnelTests(RelayTestCase):
 
     def test_own_word(self) -> None:
         """A route may differ from `route_defaults`: extensions pass, and nothing is limited."""
-
-        def talk(connection: ServerConnection) -> None:
-            echo(connection)
-
-        options: dict[str, Any] = DEFLATE
-        client = self.open(self.route(self.serve(talk, **options), websocket="tunnel"), **options)
+        key = self.route(self.serve(echo, **DEFLATE), websocket="tunnel")
+        client = self.open(key, **DEFLATE)
         client.send("x" * MIB)
         self.assertEqual("x" * MIB, client.recv(10))
 
