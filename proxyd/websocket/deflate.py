@@ -16,7 +16,7 @@ _MEMORY_LEVEL = 5  # see core.deflate
 
 
 class RelayDeflate(PerMessageDeflate):
-    """What one side agreed on.
+    """What one side agreed on; `limit` is the most that a message may be when it is unpacked, 0 for any.
 
     Autobahn 26.10 takes a message that is a little longer than the limit for complete when zlib has read all of it,
     and drops what zlib still holds; after a block that says it is the last one, it takes every message for empty.
@@ -24,7 +24,9 @@ class RelayDeflate(PerMessageDeflate):
 
     _decompressor: Any
 
-    def __init__(self, deflate: Deflate, *, is_server: bool) -> None:
+    def __init__(self, deflate: Deflate, limit: int, *, is_server: bool) -> None:
+        self._limit = limit
+        self._left = 0
         super().__init__(
             is_server,
             deflate.server_no_context_takeover,
@@ -34,13 +36,20 @@ class RelayDeflate(PerMessageDeflate):
             _MEMORY_LEVEL,
         )
 
-    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        """Unpack a piece of a message, of which `max_output_len` bytes may come.
+    def start_decompress_message(self) -> None:
+        """A message begins."""
+        super().start_decompress_message()
+        self._left = self._limit
 
-        Raises `PayloadExceededError` and `PayloadCorruptError`.
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        """Unpack a piece of a message.
+
+        Raises `PayloadExceededError` and `PayloadCorruptError`. `max_output_len` does not count: it takes what is still
+        packed for as long as it will be.
         """
-        unpacked = self._unpack(data, 0 if max_output_len is None else max_output_len + 1)
-        if max_output_len is not None and len(unpacked) > max_output_len:
+        unpacked = self._unpack(data, self._left + 1 if self._limit else 0)
+        self._left -= len(unpacked)
+        if self._limit and self._left < 0:
             raise PayloadExceededError("longer than max_message_size")
         return unpacked
 

@@ -14,7 +14,6 @@ from proxyd.core.deflate import Deflate
 from proxyd.model.relay import DEFAULT_RELAY, RelaySettings
 from proxyd.model.routes import over
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.tcp import LARGE_READ
 from proxyd.websocket.tunnel import keep_alive
 
 if TYPE_CHECKING:
@@ -79,7 +78,6 @@ class Relay:
             transport = end.transport
             transport.protocol = end
             transport.watches_peer = False  # what came before the end has to be taken first
-            transport.read_size = LARGE_READ
             keep_alive(transport)
         client.registerProducer(upstream_end, True)
         upstream.registerProducer(client_end, True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.server import ServerConnection
+from websockets.sync.client import connect as open_websocket
+from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests.integration.test_tls import TlsCase
 from tests.integration.test_websocket import HANDSHAKE, MIB, SWITCHING, WebSocketTestCase, echo
 from tests.support import wait_for, wait_for_rest
 from tests.websocket.frames import BINARY, COMPRESSED, TEXT, close_frame, frame, read_close, read_frames
@@ -252,3 +255,41 @@ class TunnelTests(RelayTestCase):
         maps = f"/proc/{self.proxy.pid}/maps"
         with open(maps) as file:
             self.assertIn("nvx", file.read())
+
+
+class TlsTests(TlsCase):
+    """A relay between two sides that speak TLS, and the end of the process."""
+
+    def test_over_tls(self) -> None:
+        """Messages of every size, a message that is too long, and SIGTERM while a relay is open."""
+
+        def talk(connection: ServerConnection) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                echo(connection)
+
+        context = self.authority.server_context(self.issued)
+        server = serve(talk, "127.0.0.1", 0, ssl=context, max_size=None)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        upstream = f"https://localhost:{server.socket.getsockname()[1]}"
+        tls = f"{{ca: '{self.authority.file}'}}"
+        route = f"{{upstream: '{upstream}', upstream_tls: {tls}, websocket: {{kind: relay, max_message_size: 3 MiB}}}}"
+        process = self.serve(self.listener() + f"api: off\ndrain_seconds: 0\nroutes: {{/: {route}}}\n")
+        url = f"wss://localhost:{self.port_of(process, 'Proxying https')}/"
+        with open_websocket(url, ssl=self.authority.client_context(), max_size=None, proxy=None) as client:
+            for message in ("", "x" * 70_000, os.urandom(3 * MIB)):
+                client.send(message)
+                self.assertEqual(message, client.recv(20))
+            with self.assertRaises(ConnectionClosed):
+                client.send(bytes(3 * MIB + 1))
+                client.recv(20)
+            self.assertEqual(1009, client.close_code)
+        with open_websocket(url, ssl=self.authority.client_context(), proxy=None) as client:
+            client.close(4000, "why")
+            self.assertEqual((4000, "why"), (client.close_code, client.close_reason))
+        with open_websocket(url, ssl=self.authority.client_context(), proxy=None) as client:
+            client.send("x")
+            self.assertEqual("x", client.recv(20))
+            process.send(signal.SIGTERM)
+            self.assertEqual(0, process.wait())
+        self.assertNotIn("Traceback", process.log)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxyd.core.closing import Close
 from proxyd.model.relay import RelaySettings
@@ -26,6 +30,17 @@ from tests.websocket.frames import (
 from tests.websocket.test_tunnel import AGREED, HANDSHAKE
 
 LIMIT = 100_000
+_PIECES = st.one_of(
+    st.binary(max_size=20),
+    st.builds(
+        frame,
+        st.sampled_from([CONTINUATION, TEXT, BINARY, 3, CLOSE, PING, PONG]),
+        st.binary(max_size=130) | st.sampled_from([b"", b"\x03\xe8", b"\x0f\xa0bye", "ö".encode()]),
+        fin=st.booleans(),
+        rsv=st.sampled_from([0, 0, 0, 1, COMPRESSED]),
+        mask=st.booleans(),
+    ),
+)
 DEFLATES = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 
 
@@ -238,11 +253,25 @@ class CompressionTests(RelayTestCase):
         self.assert_at_upstream(upstream, (TEXT, b"plain"))
 
     def test_messages_that_grow(self) -> None:
-        """A message of the largest size passes, even if packing makes it larger."""
-        client, upstream = self.relay(HANDSHAKE, self.AGREEING)
-        noise = zlib.compress(bytes(range(256)) * 4) * 2000
-        client.send(frame(BINARY, noise[:LIMIT], mask=True))
-        self.assert_at_upstream(upstream, (BINARY, noise[:LIMIT]))
+        """A message of the largest size passes, even if packing makes it larger, here or where it came from."""
+        noise = Random(1).randbytes(LIMIT)
+        for handshake, payload, rsv in ((HANDSHAKE, noise, 0), (self.OFFERING, packed(noise), COMPRESSED)):
+            client, upstream = self.relay(handshake, self.AGREEING)
+            if rsv:
+                self.assertGreater(len(payload), LIMIT)
+            client.send(frame(BINARY, payload[:1000], rsv=rsv, fin=False, mask=True))
+            client.send_slowly(frame(CONTINUATION, payload[1000:], mask=True)[:100])
+            client.send(frame(CONTINUATION, payload[1000:], mask=True)[100:])
+            self.assert_at_upstream(upstream, (BINARY, noise))
+
+    def test_long_packed_frames(self) -> None:
+        """`max_frame_size` is that of the frame as it comes."""
+        self.relay_with(RelaySettings(kind="relay", max_frame_size=ByteCount(20)))
+        client, upstream = self.relay(self.OFFERING)
+        client.send(frame(TEXT, packed(b"x" * 1000), rsv=COMPRESSED, mask=True))
+        self.assert_at_upstream(upstream, (TEXT, b"x" * 1000))
+        client.send(frame(TEXT, packed(b"x" * 50_000), rsv=COMPRESSED, mask=True))
+        self.assertEqual((1009, 1001), self.closes_at(client, upstream))
 
     def test_bombs(self) -> None:
         """What would unpack to more than the limit is never unpacked; 1009."""
@@ -355,6 +384,30 @@ class FaultTests(RelayTestCase):
         self.proxy.advance(2)
         self.assertFalse(client.connected or upstream.connected)
         self.assertEqual(set(), self.proxy.site.tunnels)
+
+
+class GarbageTests(RelayTestCase):
+    """Whatever comes."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(_PIECES, max_size=8), st.lists(_PIECES, max_size=8), st.booleans())
+    def test_anything(self, up: list[bytes], down: list[bytes], compresses: bool) -> None:
+        """Both sides get whole frames only, at most one close, nothing behind it, and both end when one does."""
+        self.setUp()
+        deflates = (CompressionTests.OFFERING, CompressionTests.AGREEING) if compresses else ()
+        client, upstream = self.relay(*deflates)
+        for number in range(8):
+            for sender, pieces in ((client, up), (upstream, down)):
+                if number < len(pieces):
+                    sender.send(pieces[number])
+        for sender, masked in ((client, False), (upstream, True)):
+            opcodes = [opcode for opcode, _ in read_frames(sender.received, masked=masked)]
+            self.assertNotIn(CLOSE, opcodes[:-1])
+        client.close()
+        self.proxy.advance(12)
+        self.assertFalse(client.connected or upstream.connected)
+        self.assertEqual(set(), self.proxy.site.tunnels)
+        self.assertEqual([], self.flushLoggedErrors())
 
 
 class CloseTests(RelayTestCase):
