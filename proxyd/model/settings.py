@@ -220,6 +220,16 @@ class Config:
     servers: Mapping[ServerName, ServerSpec] = option(
         {}, help="Servers, by their names: what is below `base_url` and the name belongs to them."
     )
+    server_packages: tuple[str, ...] | Literal["*"] = option(
+        (),
+        help="Names of servers that installed packages bring, as entry points `jupyter_serverproxy_servers`; "
+        '`"*"`: all of them.',
+    )
+    jupyter_config: tuple[FilePath, ...] | Literal["auto"] = option(
+        (),
+        help="Configuration files of Jupyter whose `c.ServerProxy` counts, all else is ignored; `auto`: those in "
+        "Jupyter's configuration directories.",
+    )
     python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(
         (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
