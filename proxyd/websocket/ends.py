@@ -93,6 +93,7 @@ class RelayEnd(WebSocketProtocol):
         self._is_paused = False
         self._is_pinged = False
         self._due_pong: bytes | None = None
+        self._unsent = 0
         self._message: bytes | bytearray = b""
 
     def begin(self) -> None:
@@ -214,7 +215,7 @@ class RelayEnd(WebSocketProtocol):
         """Send a Close, whose answer has `close_timeout` to come."""
         self._send_close(close)
         self._phase = _Phase.CLOSING
-        self._relay.deadlines.set(self, self._close_seconds)
+        self._await_end()
 
     def await_other(self, close: Close) -> None:
         """This side's own Close waits for the answer of the other side."""
@@ -267,7 +268,7 @@ class RelayEnd(WebSocketProtocol):
         self._is_paused = False
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
-        self._relay.deadlines.set(self, self._close_seconds)
+        self._await_end()
 
     # As the producer of what goes to the other side.
 
@@ -303,14 +304,17 @@ class RelayEnd(WebSocketProtocol):
         self._is_pinged = False
         self._relay.deadlines.set(self, self._relay.settings.ping_interval or 0)
 
-    @property
-    def _close_seconds(self) -> float:
-        return self._relay.settings.close_timeout or 0
+    def _await_end(self) -> None:
+        self._unsent = self.transport.unsent
+        self._relay.deadlines.set(self, self._relay.settings.close_timeout or 0)
 
     def deadline_passed(self) -> None:
         """This side was silent for too long."""
         if self._phase is not _Phase.OPEN:
-            self.transport.abortConnection()
+            if self.transport.unsent < self._unsent:
+                self._await_end()  # slow, but not stuck
+            else:
+                self.transport.abortConnection()
         elif self._is_paused or self.other._is_paused:
             self._listen()  # we do not hear it, or it would not hear us
         elif self._is_pinged:

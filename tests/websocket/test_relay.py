@@ -463,6 +463,20 @@ class CloseTests(RelayTestCase):
             self.proxy.advance(6)
             self.assertFalse(first.connected)
 
+    def test_slow_readers_get_everything(self) -> None:
+        """`close_timeout` begins anew as long as a side takes something of what was there before the close."""
+        client, upstream = self.relay()
+        client.stall()
+        upstream.send(frame(BINARY, b"x" * 60_000) + close_frame(1000))
+        for _ in range(10):
+            self.proxy.advance(4)
+            client.take(6_000)
+        self.assertTrue(client.connected and upstream.connected)
+        client.take(100)
+        self.assert_at_client(client, (BINARY, b"x" * 60_000), (CLOSE, b"\x03\xe8"))
+        self.proxy.advance(11)
+        self.assertFalse(client.connected)
+
     def test_an_end_instead_of_an_answer(self) -> None:
         """The same, at once."""
         client, upstream = self.relay()
