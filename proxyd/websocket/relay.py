@@ -44,8 +44,6 @@ class RelayPlan:
 class Relay:
     """Carries messages between two transports until both have ended; `ended` is called once then.
 
-    Whatever ends the talk of one side ends that of the other one in the same call.
-
     `passed` is called for each message. `to_client` and `to_upstream` count bytes as they are sent, frames included.
     """
 
@@ -98,9 +96,11 @@ class Relay:
     def closed(self, end: RelayEnd, close: Close) -> None:
         """A valid Close came from `end`: it goes on to the other side, whose answer comes back."""
         other = end.other
-        if end.is_talking:
+        if end.is_talking and other.is_talking:
             end.await_other(close)
             other.say_close(close)
+        elif end.is_talking:  # it came while nobody was listening: the other side is lost
+            end.answer_close(close)
         else:
             end.finish()
             if other.asked is not None:
