@@ -43,6 +43,8 @@ _PIECES = st.one_of(
 )
 DEFLATES = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 
+_EVENTS = st.sampled_from(["message", "goodbye", "piece", "stall", "take", "close", "reset", "go_away", "wait"])
+
 
 def packed(data: bytes) -> bytes:
     """The payload of a compressed message."""
@@ -389,7 +391,7 @@ class FaultTests(RelayTestCase):
 class GarbageTests(RelayTestCase):
     """Whatever comes."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.lists(_PIECES, max_size=8), st.lists(_PIECES, max_size=8), st.booleans())
     def test_anything(self, up: list[bytes], down: list[bytes], compresses: bool) -> None:
         """Both sides get whole frames only, at most one close, nothing behind it, and both end when one does."""
@@ -407,6 +409,38 @@ class GarbageTests(RelayTestCase):
         self.proxy.advance(12)
         self.assertFalse(client.connected or upstream.connected)
         self.assertEqual(set(), self.proxy.site.tunnels)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(_EVENTS, st.booleans()), max_size=12), _PIECES)
+    def test_any_order(self, events: list[tuple[str, bool]], piece: bytes) -> None:
+        """However the sides stall, close, vanish and go on, a relay ends once, and nothing of it stays."""
+        self.setUp()
+        ends = client, upstream = self.relay()
+        for event, by_client in events:
+            side = ends[0] if by_client else ends[1]
+            if event == "go_away":
+                for relay in list(self.proxy.site.tunnels):
+                    relay.go_away()
+            elif event == "wait":
+                self.proxy.advance(6)
+            elif event in ("stall", "take", "close", "reset"):
+                getattr(side, event)()
+                self.proxy.advance()
+            elif side.connected:
+                messages = {
+                    "message": frame(BINARY, b"x" * LIMIT, mask=by_client),
+                    "goodbye": frame(BINARY, b"x" * LIMIT, mask=by_client) + close_frame(4000, mask=by_client),
+                    "piece": piece,
+                }
+                side.send(messages[event])
+        for side in ends:
+            side.close()
+            side.take()
+        self.proxy.advance(12)
+        self.assertFalse(client.connected or upstream.connected)
+        self.assertEqual(set(), self.proxy.site.tunnels)
+        self.assertEqual(1, len(self.proxy.access.lines))
         self.assertEqual([], self.flushLoggedErrors())
 
 
