@@ -51,6 +51,8 @@ class ApiClient:
         _, loaded = load_or_exit(config, KINDS)
         if loaded.api is None:
             raise ApiClientError("the configuration has no API")
+        if not loaded.api.port and not loaded.api.socket:
+            raise ApiClientError("the configuration leaves the port of the API open")
         token = configured_token(loaded.api, os.environ)
         if not token and not loaded.api.open:
             path = state_directory(loaded.state_directory, os.environ) / "token"

@@ -116,6 +116,7 @@ class Database:
         """
         try:
             self._check_identity()
+            self._roll_back()
             self._connection.execute("BEGIN IMMEDIATE")
         except (OSError, sqlite3.Error, StoreError) as error:
             return [self._failure(error)] * len(works)
@@ -135,10 +136,13 @@ class Database:
             self._connection.execute("COMMIT")
         except BaseException:
             self.revision = revision
-            if self._connection.in_transaction:  # a full disk may have ended it
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise
         return changes
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # a full disk may have ended it
+            self._connection.execute("ROLLBACK")
 
     def put(self, route: Route, now: float) -> list[Change]:
         """Create or replace a route; part of a transaction, as those below."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from proxyd.errors import StoreError
@@ -37,7 +38,7 @@ class FileLock:
         self._name = str(path)
         lock = beside(path, ".lock")
         try:
-            self._fd = create(lock) if not lock.exists() else os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+            self._fd = _open_or_create(lock)
         except OSError as error:
             raise StoreError(self._name, f"{lock} cannot be written: {error.strerror}") from None
         try:
@@ -48,11 +49,9 @@ class FileLock:
             raise StoreError(
                 self._name, "is in use by another proxyd" + (f", process {owner}" if owner else "")
             ) from None
-        try:
+        with suppress(OSError):  # it is for people only
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-        except OSError:
-            pass  # it is for people only
 
     def release(self) -> None:
         """Let others have it. The file stays: somebody may be about to lock it."""
@@ -64,12 +63,15 @@ def check_place(path: Path) -> None:
 
     Raises `StoreError`.
     """
-    if path.is_dir():
-        raise StoreError(str(path), "is a directory")
-    if path.exists() and not path.is_file():
-        raise StoreError(str(path), "is not a file")
-    if not path.parent.is_dir():
-        raise StoreError(str(path), f"there is no directory {path.parent}")
+    try:
+        if path.is_dir():
+            raise StoreError(str(path), "is a directory")
+        if path.exists() and not path.is_file():
+            raise StoreError(str(path), "is not a file")
+        if not path.parent.is_dir():
+            raise StoreError(str(path), f"there is no directory {path.parent}")
+    except OSError as error:
+        raise StoreError(str(path), f"cannot be reached: {error.strerror}") from None
     kind = file_system_of(path.parent)
     if _NETWORK.fullmatch(kind):
         raise StoreError(str(path), f"is on a network file system ({kind}), where SQLite is not safe")
@@ -128,6 +130,15 @@ def check_header(path: Path, newest: int) -> None:
 def beside(path: Path, suffix: str) -> Path:
     """The file whose name is longer by `suffix`."""
     return path.with_name(path.name + suffix)
+
+
+def _open_or_create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # somebody was faster
+            return create(path)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
 
 
 def create(path: Path) -> int:

@@ -6,8 +6,10 @@ change waits for, and nothing else.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -138,27 +140,28 @@ class SqliteRouteStore:
     def _tell(self, changes: list[Change]) -> None:
         """Follow what was committed."""
         now = self._clock.seconds()
-        for change in changes:
-            self._revision = change.revision
-            if change.route is None:
-                self._kept.pop(change.key, None)
-            else:
-                seconds = now if change.last_activity is None else change.last_activity
-                self._kept[change.key] = _Kept(change.route, change.revision, seconds)
-            for changed in self._watchers:
-                changed(change)
+        with _collecting_later():
+            for change in changes:
+                self._revision = change.revision
+                if change.route is None:
+                    self._kept.pop(change.key, None)
+                else:
+                    seconds = now if change.last_activity is None else change.last_activity
+                    self._kept[change.key] = _Kept(change.route, change.revision, seconds)
+                for changed in self._watchers:
+                    changed(change)
 
     # The beginning.
 
     async def _fill(self, revision: int, rows: list[Row]) -> None:
-        for index, row in enumerate(rows):
-            if index and not index % _ROUTES_A_TURN:
+        for start in range(0, len(rows), _ROUTES_A_TURN):
+            if start:
                 await deferLater(self._clock, 0)
             if self._is_closed:
                 raise StoreError(self._name, "was closed while it was opened")
-            change = self._read(row)
-            if change is not None:
-                self._tell([change])
+            with _collecting_later():
+                changes = map(self._read, rows[start : start + _ROUTES_A_TURN])
+                self._tell([change for change in changes if change is not None])
         self._revision = revision
         self._is_open = True
         loop = self._activity_loop = LoopingCall(lambda: Deferred.fromCoroutine(self._write_activity()))
@@ -223,6 +226,21 @@ class SqliteRouteStore:
 
     def _unexpected(self, failure: Failure) -> None:
         self._log.failure("unexpected error in a route store", failure=failure)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Keep the garbage collector away while much is made that lasts; it would look at all of it over and over.
+
+    With 100,000 routes that is one second in place of 0.4 (2026-11-24).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def path_of(config: SqliteStoreConfig, state_directory: Path) -> Path:

@@ -102,7 +102,7 @@ class Writer:
         try:
             return database.commit([job.work for job in jobs])
         except Exception:  # noqa: BLE001  # the next jobs have to be done all the same
-            self._log.failure("unexpected error in a route store")
+            self._reactor.callFromThread(self._log.failure, "unexpected error in a route store", Failure())
             return [StoreError(str(self._path), "unexpected error, see the log")] * len(jobs)
 
     # Back on the reactor's thread.

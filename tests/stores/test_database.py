@@ -207,6 +207,20 @@ class DamageTests(DatabaseCase):
             Database(self.path)
 
 
+class DurabilityTests(DatabaseCase):
+    """A commit is on the disk."""
+
+    def test_the_log_is_synced_with_each_commit(self) -> None:
+        """By the settings that SQLite promises it for; only a loss of power would tell."""
+        for _ in range(2):
+            with closing(Database(self.path)) as database:
+                values = [
+                    database._connection.execute(f"PRAGMA {name}").fetchone()[0]
+                    for name in ("journal_mode", "synchronous", "locking_mode")
+                ]
+                self.assertEqual(values, ["wal", 2, "normal"])
+
+
 class FullDiskTests(DatabaseCase):
     """A disk without any room left."""
 
