@@ -28,6 +28,8 @@ CHANGES = int(os.environ.get("PROXYD_TEST_CHANGES", "400"))
 class StoreTests(SynchronousTestCase):
     """In an empty directory."""
 
+    store = "{kind: sqlite, path: routes.sqlite}"
+
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="proxyd-sqlite-"))
         self.addCleanup(shutil.rmtree, self.directory)
@@ -35,7 +37,7 @@ class StoreTests(SynchronousTestCase):
         self.config = self.directory / "proxyd.yaml"
         self.config.write_text(
             "listeners: [{kind: http, port: 0}]\napi: {port: 0, open: true}\n"
-            "state_directory: .\nstore: {kind: sqlite, path: routes.sqlite}\n"
+            f"state_directory: .\nstore: {self.store}\n"
         )
 
     def serve(self) -> Process:
@@ -86,7 +88,9 @@ class StoreTests(SynchronousTestCase):
 
 
 class KillTests(StoreTests):
-    """An end without any warning."""
+    """An end without any warning; the file is in the state directory, as it is when nobody says where."""
+
+    store = "{kind: sqlite}"
 
     def test_what_was_answered_survives_a_kill(self) -> None:
         """Every change that was answered is there after `kill -9`, in the last form that was answered or asked for."""
