@@ -122,7 +122,7 @@ class Database:
             return [self._failure(error)] * len(works)
         try:
             return list(self._finish(works))
-        except (sqlite3.Error, StoreError) as error:
+        except (sqlite3.Error, StoreError, UnicodeError) as error:  # the last: half of a character in a key
             if len(works) == 1:
                 return [self._failure(error)]
         return [self.commit([work])[0] for work in works]
@@ -192,9 +192,9 @@ class Database:
         return error if isinstance(error, StoreError) else StoreError(self._name, f"failed: {words_of(error)}")
 
 
-def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """A connection without transactions of its own making; never makes a file."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", _BUSY_SECONDS, 0, None, uri=True)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", _BUSY_SECONDS, 0, None, uri=True)
     connection.text_factory = _text
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection

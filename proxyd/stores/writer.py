@@ -90,7 +90,7 @@ class Writer:
                 while jobs := self._take():
                     self._reactor.callFromThread(self._deliver, jobs, self._commit(database, jobs))
         except Exception:  # noqa: BLE001  # whoever waits must know
-            self._reactor.callFromThread(self._answer, self._opened, Failure())
+            self._reactor.callFromThread(self._end, Failure())
 
     def _take(self) -> list[Job]:
         """What is to be committed next; nothing at the end."""
@@ -106,6 +106,12 @@ class Writer:
             return [StoreError(str(self._path), "unexpected error, see the log")] * len(jobs)
 
     # Back on the reactor's thread.
+
+    def _end(self, failure: Failure) -> None:
+        if self._opened.called:
+            self._log.failure("a route store has ended", failure=failure)
+        else:
+            self._opened.callback(failure)
 
     def _answer(self, done: Deferred[Any], result: object) -> None:
         if not done.called:

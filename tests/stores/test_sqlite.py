@@ -306,6 +306,13 @@ class WaitingTests(SqliteCase):
         self.assertEqual([row[0] for row in self.sql("SELECT key FROM route ORDER BY revision")], ["/old", "/a", "/b"])
         self.assertEqual(self.sql("SELECT revision FROM state"), [(3,)])
 
+    def test_a_key_that_is_no_text_is_refused(self) -> None:
+        """JSON can write half of a character; nobody else suffers from it."""
+        asked: list[Deferred[Any]] = [self.store.put(make_route(key)) for key in ("/a", "/\ud800", "/b")]
+        self.clock.run_until(asked[2])
+        self.failureResultOf(asked[1], StoreError)
+        self.assertEqual(self.keys(), {"/old", "/a", "/b"})
+
     def test_what_waits_too_long_is_not_done(self) -> None:
         """If it has not begun; if it has, it may be done later, and the table knows it then."""
         go_on = threading.Event()
