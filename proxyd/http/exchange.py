@@ -18,6 +18,7 @@ from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
 from proxyd.core.retry import is_repeatable, may_retry
 from proxyd.core.upgrade import is_agreed
 from proxyd.errors import ConnectionCutError, MalformedResponseError, RequestError, UpstreamError
+from proxyd.http.accesslog import printable
 from proxyd.websocket.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ class Exchange:
         client, upstream = channel.transport, connection.transport
         early = channel.take_early()
         tunnel = Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended)
+        tunnel.label = printable(request.head.target.partition(b"?")[0])
         channel.site.tunnel_began(tunnel)
         client.write(self._resource.plan.switching_head(head) + data)
         request.body_sent = len(data)
