@@ -30,6 +30,12 @@ class IListener(Interface):
     where = Attribute("The URL or path of the socket, for people.")
     purpose = Attribute("What is there for a client, as a word in front of `where`.")
 
+    def inherit(sockets: Any) -> None:  # noqa: N805  # zope interfaces have no self
+        """Take what was opened for it before the start out of `proxyd.system.activation.InheritedSockets`.
+
+        Comes before `open`, which then listens on that.
+        """
+
     def open() -> None:
         """Bind and listen.
 
