@@ -41,6 +41,9 @@ RouteKey = NewType("RouteKey", str)
 Network = NewType("Network", str)
 """An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets."""
 
+Workers = NewType("Workers", int)
+"""How many processes serve traffic."""
+
 HELP = "help"
 SECTION = "section"
 

@@ -35,6 +35,15 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
     return (token,)
 
 
+def known_token(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> str:
+    """A token that the API accepts, for who asks it; empty if it is open, or the token is not ours to see."""
+    token = api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    if not token and not api.open:
+        with suppress(OSError):
+            token = (state / "token").read_text().strip()
+    return token
+
+
 def read_or_make_token(path: Path) -> str:
     """The token in the file at `path`, made at the first start, for its owner's eyes only."""
     with suppress(FileNotFoundError):

@@ -31,6 +31,7 @@ from proxyd.option import (
     Secret,
     UpstreamUrl,
     UrlPath,
+    Workers,
 )
 
 
@@ -105,7 +106,9 @@ NOTATIONS: Mapping[Any, Notation] = {
         _write_mode,
     ),
     FilePath: Notation(
-        "path", "A file or a directory; a relative path counts from the directory of the configuration file.", (TEXT,)
+        "path",
+        "A file or a directory; a relative path counts from the directory of the configuration file, in `conf.d`, too.",
+        (TEXT,),
     ),
     Secret: Notation(
         "secret", "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.", (TEXT,)
@@ -124,6 +127,7 @@ NOTATIONS: Mapping[Any, Notation] = {
         "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
         (TEXT,),
     ),
+    Workers: Notation("number of processes", "1, for the time being.", ({"const": 1},)),
 }
 """The types of single values."""
 

@@ -20,6 +20,7 @@ from proxyd.option import (
     Secret,
     UpstreamUrl,
     UrlPath,
+    Workers,
     option,
     section,
 )
@@ -106,6 +107,11 @@ class PoolSettings:
 
     idle_per_upstream: int = option(64, help="Idle connections kept for each upstream.")
     idle_seconds: float = option(60.0, help="How long an idle connection is kept.")
+    connections_per_upstream: int = option(
+        0,
+        help="Connections to one upstream, WebSockets excepted; 0 for any. Beyond, requests wait for as long as "
+        "`timeouts.connect`, first come, first served: else 503.",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -196,6 +202,7 @@ class Config:
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
+    workers: Workers = option(Workers(1), help="Processes that serve traffic; this version has one.")
     store: StoreConfig = attrs.field(
         factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )
