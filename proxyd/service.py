@@ -79,6 +79,7 @@ class ProxyService(Service):
         self._access_writer: LineWriter | None = None
         self._dropped_before = 0
         self.table = RouteTable()
+        self._static_routes: Mapping[str, Route] = {}
         self.reader = RouteReader(config.host_routing, options_reader(config))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -124,7 +125,8 @@ class ProxyService(Service):
         """
         config = self._config
         raise_open_files_limit()
-        self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
+        self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
+        self.table.set_static(self._static_routes.values(), self._reactor.seconds())
         store = self.store = self._make_store()
         self._access_writer = self._open_access_file(config)
         access_writer = self._access_writer or self.writer
@@ -299,7 +301,11 @@ class ProxyService(Service):
         directory = config.errors.directory
         if directory and directory != running.errors.directory and not Path(directory).is_dir():
             raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
-        routes = [static_route(key, spec) for key, spec in config.routes.items()]
+        known = self._static_routes
+        routes: dict[str, Route] = {
+            key: known[key] if running.routes.get(key) == spec else static_route(key, spec)
+            for key, spec in config.routes.items()
+        }
         take_data_path = data_path.prepare(config, plan.new_listeners)
         take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
 
@@ -308,7 +314,8 @@ class ProxyService(Service):
             take_data_path(access_writer)
             if take_tls is not None:
                 take_tls()
-            self.table.set_static(routes, self._reactor.seconds())
+            self._static_routes = routes
+            self.table.set_static(routes.values(), self._reactor.seconds())
             return Report(plan.applied, plan.needs_restart)
 
         return take
