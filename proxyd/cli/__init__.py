@@ -48,7 +48,7 @@ def reload_command(config: str) -> None:
 @proxyd.command("docs", hidden=True)
 @click.argument("directory", default=".")
 def docs_command(directory: str) -> None:
-    """Write what is made from the declarations of the options: etc/proxyd.schema.json and docs/config.md."""
+    """Write what is made from the declarations of the options: schema, sample and manual."""
     from proxyd.cli.docs import run  # noqa: PLC0415
 
     run(Path(directory))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -25,11 +26,15 @@ from proxyd.option import (
     ByteCount,
     FileMode,
     FilePath,
+    Function,
     Network,
+    Pattern,
     Port,
+    PortRange,
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
     Workers,
@@ -43,6 +48,8 @@ DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
 MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 URL_PATH = re.compile(r"/[!-~]*")
+SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
+PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
 
 SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream"}
@@ -98,6 +105,9 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
     hook(Workers, read_workers)
+    hook(ServerName, read_server_name)
+    hook(PortRange, read_port_range)
+    hook(Pattern, read_pattern)
     converter.register_structure_hook_func(
         _has_origin(Literal), lambda value, wanted: read_choice(value, get_args(wanted))
     )
@@ -160,7 +170,31 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
 
         return read
 
+    def read_union(wanted: Any) -> Callable[[Any, Any], Any]:
+        members = [member for member in get_args(wanted) if member is not type(None)]
+        lists, sections, others = _sorted_members(members)
+
+        def read(value: Any, _: Any) -> Any:
+            if value is None and len(members) < len(get_args(wanted)):
+                return None
+            if isinstance(value, Function) and Function in members:
+                return value
+            if isinstance(value, list) and lists:
+                return converter.structure(value, lists[0])
+            if isinstance(value, Mapping) and sections:
+                return converter.structure(value, sections[0])
+            if isinstance(value, bool) and bool in members:
+                return value
+            if others:
+                return converter.structure(value, others[-1])
+            words = ["a list" if lists else "a section", *(["!python module:attribute"] if Function in members else [])]
+            raise OptionError(f"expected {' or '.join(words)}, got {_shown(value)}")
+
+        return read
+
     converter.register_structure_hook_factory(attrs.has, read_section)
+    hook(Function, read_function)
+    converter.register_structure_hook_factory(_is_mixed, read_union)
     converter.register_structure_hook_factory(lambda wanted: wanted in SWITCHABLE, read_switchable)
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
@@ -230,6 +264,19 @@ def dotted(path: Path_) -> str:
     for part in path:
         words += f"[{part}]" if isinstance(part, int) else f".{part}" if words else part
     return words
+
+
+def _is_mixed(wanted: Any) -> bool:
+    """Whether there are several types to choose from, apart from None."""
+    members = [member for member in get_args(wanted) if member is not type(None)]
+    return get_origin(wanted) in (Union, UnionType) and len(members) > 1
+
+
+def _sorted_members(members: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Which of the types are lists, which are mappings, and which are written as single values."""
+    lists = [member for member in members if get_origin(member) is tuple]
+    sections = [member for member in members if get_origin(member) is abc.Mapping]
+    return lists, sections, [member for member in members if member not in (*lists, *sections, Function)]
 
 
 def _has_origin(origin: Any) -> Callable[[Any], bool]:
@@ -400,6 +447,40 @@ def read_workers(value: Any) -> Workers:
     return Workers(1)
 
 
+def read_server_name(value: Any) -> ServerName:
+    """Read the name of a server."""
+    text = read_text(value)
+    if not SERVER_NAME.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        raise OptionError("the name of a server is one path segment or several, without blanks and escapes")
+    return ServerName(text)
+
+
+def read_port_range(value: Any) -> PortRange:
+    """Read `20000-20999`; empty stays empty."""
+    text = read_text(value)
+    match = PORT_RANGE.fullmatch(text)
+    if text and (match is None or not int(match[1]) <= int(match[2]) <= 65535):
+        raise OptionError(f"expected ports such as 20000-20999, got {_shown(value)}")
+    return PortRange(text)
+
+
+def read_pattern(value: Any) -> Pattern:
+    """Read a regular expression."""
+    text = read_text(value)
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise OptionError(f"is not a regular expression: {error}") from None
+    return Pattern(text)
+
+
+def read_function(value: Any) -> Function:
+    """Read a callable, which is one already."""
+    if not isinstance(value, Function):
+        raise OptionError(f"expected !python module:attribute, got {_shown(value)}")
+    return value
+
+
 def read_choice(value: Any, choices: tuple[Any, ...], *path: str) -> Any:
     """Read one of several words."""
     if value in choices:
@@ -424,6 +505,8 @@ def _shown(value: Any) -> str:
         return "a section"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, Function):
+        return f"!python {value.name}"
     if value is None:
         return "nothing"
     text = repr(value)

@@ -23,7 +23,7 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "drain_seconds pid_file routes state_directory trusted_proxies",
+        "": "drain_seconds pid_file python_path routes state_directory trusted_proxies",
         "api": "open route_options tls.* token",
         "errors": "directory statuses target",
         "health": "live ready",
@@ -37,8 +37,9 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api host_routing workers",
+        "": "api base_url host_routing jupyter_config server_packages servers start_page workers",
         "api": "address port socket tls",
+        "limits": "rewrite_body",
         "metrics": "address enabled names port socket",
         "store": "*",
     }

@@ -31,7 +31,7 @@ from proxyd.interfaces import IRouteStore
 from proxyd.kinds import Kind
 from proxyd.model.routes import Route
 from proxyd.model.settings import StoreConfig
-from proxyd.option import Seconds, option
+from proxyd.option import EXAMPLE, HELP, Seconds, option
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.stores.memory import MemoryRouteStore
 
@@ -54,8 +54,9 @@ class StorageClassConfig(StoreConfig):
 
     path: str = attrs.field(
         metadata={
-            "help": "`package.module:Class`, found on sys.path or in the directory of the configuration file. Its "
-            "methods run on the reactor's thread: unless they are `async`, nothing is served until they return."
+            HELP: "`package.module:Class`, found on sys.path or in the directory of the configuration file. Its "
+            "methods run on the reactor's thread: unless they are `async`, nothing is served until they return.",
+            EXAMPLE: "package.module:Class",
         }
     )
     poll: Seconds = option(
