@@ -56,8 +56,13 @@ class Reloads:
         self.begin()
 
     def run(self) -> Deferred[Report]:
-        """Reload, when those that were asked for before are over. Does not fail: problems are in the report."""
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._run()))
+        """Reload, when those that were asked for before are over. Does not fail: problems are in the report.
+
+        Who cancels it does not wait any more; the reload goes on.
+        """
+        asked: Deferred[Report] = Deferred()
+        self._turn.run(lambda: Deferred.fromCoroutine(self._run())).chainDeferred(asked)
+        return asked
 
     async def _run(self) -> Report:
         if self._has_ended:
@@ -120,6 +125,8 @@ def in_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
             result: T | Failure = function()
         except Exception:  # noqa: BLE001  # it is for whoever waits
             result = Failure()
+        except BaseException as error:  # noqa: BLE001  # a module that `!python` loads may call `sys.exit`
+            result = Failure(RuntimeError(repr(error)))
         reactor.callFromThread(done.callback, result)  # a Failure makes it fail
 
     threading.Thread(target=run, name="proxyd-reload", daemon=True).start()

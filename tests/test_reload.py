@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -49,13 +50,13 @@ class ReloadsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = ThreadedClock()
         self.done: list[object] = []
-        self.outcome: Report | Exception = Report(("a",))
+        self.outcome: Report | BaseException = Report(("a",))
         self.reloads = Reloads(self.prepare, self.clock, lambda: self.done.append("began"), self.done.append)
 
     def prepare(self) -> Take:
         """Read nothing."""
         outcome = self.outcome
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return lambda: outcome
 
@@ -105,6 +106,7 @@ class ReloadsTests(SynchronousTestCase):
             (TlsError("x.key", "no such file"), "x.key: TLS: no such file"),
             (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
             (RuntimeError("x"), "unexpected error, see the log"),
+            (SystemExit(3), "unexpected error, see the log"),
         ]
         for error, words in cases:
             self.outcome = error
@@ -116,7 +118,28 @@ class ReloadsTests(SynchronousTestCase):
             self.assertEqual(self.done.pop(), report)
             lines = [formatEvent(event) for event in events]
             self.assertEqual(lines[-2:], [words, "the configuration stays as it was"])
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+    def test_who_does_not_wait_any_more(self) -> None:
+        """The reload goes on, and so do those behind it."""
+        self.reloads.begin()
+        first, second = self.reloads.run(), self.reloads.run()
+        first.addErrback(lambda failure: failure.trap(CancelledError))
+        first.cancel()
+        for _ in range(2):
+            self.clock.take_call()
+        self.assertTrue(self.successResultOf(second).is_good)
+        self.assertEqual(self.done.count("began"), 2)
+
+    def test_garbage_is_collected_again(self) -> None:
+        """Only the reading goes without."""
+        self.reloads.begin()
+        for outcome in (Report(), RuntimeError("x")):
+            self.outcome = outcome
+            self.reloads.run()
+            self.clock.take_call()
+            self.assertTrue(gc.isenabled())
+        self.flushLoggedErrors(RuntimeError)
 
 
 class ReloadCase(ServiceCase):
