@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from proxyd.api.metrics import MetricsApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
-from proxyd.core.posted import RouteReader
+from proxyd.core.posted import OptionsReader, RouteReader
+from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError, StoreError, TlsError
+from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -40,6 +42,7 @@ from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Port
+from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.system.activation import InheritedSockets
 from proxyd.system.limits import raise_open_files_limit
@@ -75,12 +78,15 @@ class ProxyService(Service):
         self._reactor = reactor
         self._environ = environ
         self._file = file
+        self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
+        self._observer: LogObserver | None = None
         self._access_writer: LineWriter | None = None
+        self._dropped_before = 0
         self.table = RouteTable()
-        typed = config.api is None or config.api.route_options == "typed"
-        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
+        self._static_routes: Mapping[str, Route] = {}
+        self.reader = RouteReader(config.host_routing, options_reader(config))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
         self.api: IListener | None = None
@@ -93,11 +99,17 @@ class ProxyService(Service):
         # The limits of descriptors that were there before we raised ours: children get them again.
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
+        self._api_root: ApiResource | None = None
+        self._routes_api: RoutesApi | None = None
+        self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
 
     def observer(self) -> LogObserver:
         """What writes the events of this process."""
-        log = self._config.log
-        return LogObserver(self.writer.write, log.format, log.level, colors=os.isatty(sys.stdout.fileno()))
+        if self._observer is None:
+            log = self._config.log
+            colors = os.isatty(sys.stdout.fileno())
+            self._observer = LogObserver(self.writer.write, log.format, log.level, colors=colors)
+        return self._observer
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application, and give it our form of log."""
@@ -127,18 +139,17 @@ class ProxyService(Service):
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
-        self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
+        self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
+        self.table.set_static(self._static_routes.values(), self._reactor.seconds())
         store = self.store = self._make_store()
-        if config.log.access_file:
-            self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
-            self._access_writer.told_of_drops = self._tell_of_drops
+        self._access_writer = self._open_access_file(config)
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
             config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
         )
-        exposition = self._make_exposition(data_path, access_writer)
+        exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
             self.metrics = self._make_metrics_listener(data_path, exposition)
             data_path.listeners.append(self.metrics)
@@ -158,17 +169,19 @@ class ProxyService(Service):
         filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
         if self._store_error is not None:
             raise self._store_error
-        if config.pid_file:
-            Path(config.pid_file).write_text(str(os.getpid()))
-            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+        self._write_pid_file(config.pid_file)
 
-    def reload(self) -> None:
-        """Read the certificates and keys of TLS again."""
-        if self.data_path is not None:
-            self._log.info("reading certificates and keys again")
-            applied = self.data_path.refresh_tls(force=True)
-            if isinstance(self.meters, Meters):
-                self.meters.reload_done(applied=applied)
+    def _open_access_file(self, config: Config) -> LineWriter | None:
+        if not config.log.access_file:
+            return None
+        writer = LineWriter.to_file(config.log.access_file, self._reactor)
+        writer.told_of_drops = self._tell_of_drops
+        return writer
+
+    def _write_pid_file(self, path: str) -> None:
+        if path:
+            Path(path).write_text(str(os.getpid()))
+            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=path)
 
     def reopen_logs(self) -> None:
         """Go on in the files that are at the paths of the logs now: somebody has moved the old ones away."""
@@ -220,9 +233,13 @@ class ProxyService(Service):
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
             self._announce(data_path)
+            self._reloads.begin()
             # Not before the reactor turns, and the rest of the start has gone well.
-            status = f"serving; listeners: {len(data_path.listeners)}, routes: {len(self.table)}"
-            self._reactor.callLater(0, self.notifier.ready, status)
+            self._reactor.callLater(0, self._notify_ready)
+
+    def _notify_ready(self) -> None:
+        if self.data_path is not None:
+            self.notifier.ready(f"serving; listeners: {len(self.data_path.listeners)}, routes: {len(self.table)}")
 
     def _end_without_routes(self, failure: Failure) -> None:
         """End with one line and status 1; before the reactor runs, whoever starts us does that."""
@@ -260,7 +277,7 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_exposition(self, data_path: DataPath, access_writer: LineWriter) -> Exposition | None:
+    def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
         if isinstance(meters, Meters):
             lag = self._lag = EventLoopLag(data_path.reactor)
@@ -269,7 +286,7 @@ class ProxyService(Service):
                 data_path.gauges,
                 lag=lambda: lag.seconds,
                 stalls=lambda: 0 if self._stalls is None else self._stalls.count,
-                dropped_lines=lambda: access_writer.dropped,
+                dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
             )
         return None if meters is None else ChpExposition(meters)
@@ -302,6 +319,7 @@ class ProxyService(Service):
         )
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         root = ApiResource(RoutesApi.router, routes, tokens)
+        self._routes_api, self._api_root = routes, root
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -314,6 +332,91 @@ class ProxyService(Service):
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
+    # Reloading.
+
+    def reload(self) -> Deferred[Report]:
+        """Read the configuration, and all files that it names, again, and apply what has changed.
+
+        The Deferred does not fail: the report has the problems because of which nothing changed.
+        """
+        return self._reloads.run()
+
+    def _reload_began(self) -> None:
+        """A reload begins."""
+        self.notifier.reloading()
+
+    def _reload_done(self, report: Report) -> None:
+        """It is over, however it ended."""
+        self._notify_ready()
+        if isinstance(self.meters, Meters):
+            self.meters.reload_done(applied=report.is_good)
+
+    def _prepare(self) -> Take:
+        """Read and try everything that another configuration needs; called on a thread.
+
+        Raises `ConfigError`, `TlsError` and `OSError`.
+        """
+        running, data_path = self._config, self.data_path
+        if data_path is None:
+            raise ConfigError([Problem("proxyd is ending")])
+        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        plan = plan_reload(running, wanted)
+        config = plan.config
+        directory = config.errors.directory
+        if directory and directory != running.errors.directory and not Path(directory).is_dir():
+            raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
+        known = self._static_routes
+        routes: dict[str, Route] = {
+            key: known[key] if running.routes.get(key) == spec else static_route(key, spec)
+            for key, spec in config.routes.items()
+        }
+        take_data_path = data_path.prepare(config, plan.new_listeners)
+        take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
+
+        def take() -> Report:
+            access_writer = self._take_files(config)
+            take_data_path(access_writer)
+            if take_tls is not None:
+                take_tls()
+            self._static_routes = routes
+            self.table.set_static(routes.values(), self._reactor.seconds())
+            return Report(plan.applied, plan.needs_restart)
+
+        return take
+
+    def _take_files(self, config: Config) -> LineWriter:
+        """Have what `config` says, but for the data path; gives back the writer of the access log.
+
+        Raises `OSError`; nothing has changed then.
+        """
+        running = self._config
+        tokens = None
+        if config.api is not None and (config.api, config.state_directory) != (running.api, running.state_directory):
+            tokens = api_tokens(config.api, state_directory(config.state_directory, self._environ), self._environ)
+        access_writer = self._open_access_file(config)
+        try:
+            if config.pid_file != running.pid_file:
+                self._write_pid_file(config.pid_file)
+        except OSError:
+            if access_writer is not None:
+                access_writer.close()
+            raise
+        if config.pid_file != running.pid_file:
+            self._remove_pid_file()
+        self._config = config
+        self.observer().configure(config.log.format, config.log.level)
+        before, self._access_writer = self._access_writer, access_writer
+        if before is not None:
+            self._dropped_before += before.dropped
+            before.close(0)  # what it has goes on being written, without us
+        self.reader.read_options = options_reader(config)
+        if self._api_root is not None and tokens is not None:
+            self._api_root.accept(tokens)
+        if self._routes_api is not None:
+            self._routes_api.max_body = config.limits.api_body
+            self._routes_api.max_path = config.limits.route_path
+        return access_writer or self.writer
+
     # Stopping.
 
     def stopService(self) -> Deferred[None] | None:
@@ -322,6 +425,7 @@ class ProxyService(Service):
         A second signal hurries.
         """
         super().stopService()
+        self._reloads.end()
         data_path = self.data_path
         if data_path is None:
             return None
@@ -337,6 +441,7 @@ class ProxyService(Service):
 
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
+        self._reloads.end()
         data_path, self.data_path = self.data_path, None
         for watch in (self._lag, self._stalls):
             if watch is not None:
@@ -369,6 +474,12 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     upstream = Upstream.parse(spec.upstream)
     members = json.dumps({"target": upstream.url, "static": True})
     return Route(key, upstream, segments, host, options, members)
+
+
+def options_reader(config: Config) -> OptionsReader | None:
+    """What reads the options of posted routes."""
+    typed = config.api is None or config.api.route_options == "typed"
+    return read_posted_options if typed else None
 
 
 def make_meters(config: Config) -> Meters | ChpMeters | None:

@@ -66,6 +66,10 @@ class ApiResource(Resource):
     def __init__(self, router: Router[Function], owner: object, tokens: tuple[str, ...]) -> None:
         super().__init__()
         self._parts = [(router, owner)]
+        self.accept(tokens)
+
+    def accept(self, tokens: tuple[str, ...]) -> None:
+        """Serve whoever knows one of `tokens`, from now on; empty: everybody."""
         self._tokens = tuple(token.encode() for token in tokens)
 
     def add(self, router: Router[Function], owner: object) -> None:

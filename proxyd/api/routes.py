@@ -45,8 +45,8 @@ class RoutesApi:
         self._store = store
         self._clock = clock
         self._reader = reader
-        self._max_body = max_body
-        self._max_path = max_path
+        self.max_body = max_body
+        self.max_path = max_path
 
     @router.route("/api/routes", "GET")
     @router.route("/api/routes/", "GET")
@@ -76,7 +76,7 @@ class RoutesApi:
     async def add_route(self, call: Call) -> Answer:
         """Create or replace a route."""
         key = self._key(call)
-        posted = _read_object(await call.request.read_body(self._max_body))
+        posted = _read_object(await call.request.read_body(self.max_body))
         route = self._reader.read(key, posted)
         self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
         await self._store.put(route)
@@ -95,7 +95,7 @@ class RoutesApi:
 
     def _key(self, call: Call) -> str:
         raw = call.arguments.get("spec", "").encode("utf-8", "surrogateescape")
-        if len(raw) > self._max_path:
+        if len(raw) > self.max_path:
             raise RequestError(414, "the path of the route is longer than limits.route_path")
         return self._reader.key_of(decode_path(raw))
 

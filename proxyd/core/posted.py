@@ -16,7 +16,7 @@ OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 """Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
 
-@attrs.frozen
+@attrs.define
 class RouteReader:
     """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect."""
 

@@ -22,6 +22,7 @@ from proxyd.option import (
     ServerName,
     UpstreamUrl,
     UrlPath,
+    Workers,
     option,
     section,
 )
@@ -112,6 +113,11 @@ class PoolSettings:
 
     idle_per_upstream: int = option(64, help="Idle connections kept for each upstream.")
     idle_seconds: float = option(60.0, help="How long an idle connection is kept.")
+    connections_per_upstream: int = option(
+        0,
+        help="Connections to one upstream, WebSockets excepted; 0 for any. Beyond, requests wait for as long as "
+        "`timeouts.connect`, first come, first served: else 503.",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +214,7 @@ class Config:
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
+    workers: Workers = option(Workers(1), help="Processes that serve traffic; this version has one.")
     store: StoreConfig = attrs.field(
         factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )

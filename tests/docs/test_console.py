@@ -69,6 +69,10 @@ class ConsoleTests(SynchronousTestCase):
         """A route to an application."""
         self.check("docs/howto/publish-an-app.md")
 
+    def test_howto_reload(self) -> None:
+        """A configuration that changes."""
+        self.check("docs/howto/reload.md")
+
     def test_howto_systemd(self) -> None:
         """As a service of the system."""
         self.check("docs/howto/systemd.md")
