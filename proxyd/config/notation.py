@@ -16,19 +16,23 @@ import attrs
 import yaml
 
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
-from proxyd.config.types import BYTES, DURATION, MODE, ROUTE_KEY, SIZE, URL_PATH
+from proxyd.config.types import BASE_URL, BYTES, DURATION, MODE, NUMBER_RANGES, ROUTE_KEY, SIZE, URL_PATH
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
     HELP,
+    BaseUrl,
     ByteCount,
     FileMode,
     FilePath,
+    HostName,
     Network,
+    NumberRanges,
     Port,
     RouteKey,
     Seconds,
     Secret,
+    UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
 )
@@ -116,6 +120,19 @@ NOTATIONS: Mapping[Any, Notation] = {
         (_whole(re.compile(r"[A-Za-z+]+://\S+"), or_empty=True),),
     ),
     UrlPath: Notation("URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),)),
+    BaseUrl: Notation("base URL", "A path that begins and ends with `/`.", (_whole(BASE_URL),)),
+    NumberRanges: Notation(
+        "numbers",
+        "Numbers and ranges, as in `8888` or `1024-2047,8000-8999`.",
+        ({"type": "integer", "minimum": 0}, _whole(NUMBER_RANGES)),
+    ),
+    HostName: Notation("host", "A host name or an IP address.", (TEXT,)),
+    UpstreamTemplate: Notation(
+        "upstream with captures",
+        "An upstream in whose host, port or path `{name}` stands for what the group `name` of the pattern captured; "
+        "`ws://` and `wss://` mean `http://` and `https://`.",
+        (_whole(re.compile(r"[A-Za-z+]+://\S+")),),
+    ),
     RouteKey: Notation(
         "route", "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.", (_whole(ROUTE_KEY),)
     ),

@@ -8,9 +8,12 @@ from typing import Literal
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.patterns import PatternSpec
+from proxyd.model.ports import PortsSettings
 from proxyd.model.routes import RouteOptions
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.option import (
+    BaseUrl,
     ByteCount,
     FilePath,
     Network,
@@ -188,6 +191,7 @@ class RouteSpec(RouteOptions):
 class Config:
     """Everything that the file says."""
 
+    base_url: BaseUrl = option(BaseUrl("/"), help="Where servers and ports are: everything of theirs is below it.")
     listeners: tuple[ListenerConfig, ...] = option((), help="Sockets that take traffic.")
     api: ApiSettings | None = attrs.field(
         factory=ApiSettings, metadata={"help": "The REST API; `off` for none.", "section": True}
@@ -205,6 +209,11 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    patterns: tuple[PatternSpec, ...] = option(
+        (),
+        help="Routes by regular expression, asked in this order when no longer prefix than `/` answers.",
+    )
+    ports: PortsSettings = section(PortsSettings, help="Ports of this machine, and of others, below `base_url`.")
     trusted_proxies: tuple[Network, ...] = option(
         (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
     )

@@ -8,26 +8,30 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import IResource
 
+from proxyd.core.forward import ForwardPlan
+from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
 from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
-from proxyd.model.routes import DEFAULT_OPTIONS, over
+from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
-from proxyd.upstream.dialing import Dialer
-from proxyd.upstream.pools import Pools
+from proxyd.upstream.dialing import Dialer, Names
+from proxyd.upstream.pools import Pools, UpstreamPool
+from proxyd.workers.ports import Ports
 
 # How often a drain looks whether everything is over.
 _DRAIN_LOOK_SECONDS = 0.05
@@ -54,20 +58,21 @@ class DataPath:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
+        self._meters = meters
         self._drained_by = 0.0
         self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
         self.deadlines = Deadlines(self.reactor)
-        dialer = Dialer(self.reactor, Resolver(main_reactor))
-        self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
+        names = Resolver(main_reactor)
+        self.pools = self._make_pools(names)
+        self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         access_log = None
         if access_writer is not None and config.log.access != "off":
             kind = JsonLog if config.log.access == "json" else CombinedLog
             access_log = kind(access_writer, self.deadlines.seconds)
         self._access_log = access_log
-        self._meters = meters
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -76,6 +81,10 @@ class DataPath:
             lenient=config.limits.target == "lenient",
             meters=meters,
         )
+        self.ports = Ports(
+            self.tree, names, self.deadlines.seconds, make_pools=self._make_pools, build=self._serve_port
+        )
+        self._apply_below_routes()
         self.sites: list[Site] = []
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
@@ -110,12 +119,30 @@ class DataPath:
         listener: IListener = self._kinds.of_config(section).build(section, self.make_site, self.reactor)
         return listener
 
+    def _make_pools(self, names: Names) -> Pools:
+        config = self._config
+        return Pools(Dialer(self.reactor, names), self.deadlines, config.pool, config.limits, self._meters)
+
     def _build_resource(self, entry: Entry) -> ForwardResource:
-        route = entry.route
-        options = over(route.options, self._defaults)
+        return self._forward(entry.route, over(entry.route.options, self._defaults))
+
+    def _forward(self, route: Route, options: RouteOptions) -> ForwardResource:
+        """What serves a route with options that are complete."""
         pool = self.pools.of(route.upstream, options.upstream_tls)
-        traces = self._config.log.level == "debug"
-        return ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
+        return ForwardResource(route, options, pool, self._config.timeouts, traces=self._traces)
+
+    def _serve_port(self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool) -> ForwardResource:
+        return ForwardResource(plan, options, pool, self._config.timeouts, traces=self._traces)
+
+    def _apply_below_routes(self) -> None:
+        """Let patterns and ports answer as the configuration says."""
+        config = self._config
+        routes = None
+        if config.patterns:
+            patterns = Patterns(config.patterns, self._defaults)
+            routes = PatternRoutes(patterns, lambda route: self._forward(route, route.options))
+        self.tree.set_patterns(routes)
+        self.ports.apply(config, self._defaults)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -127,7 +154,7 @@ class DataPath:
             routes=len(self.table),
             connections=len(channels) + len(tunnels),
             tunnels=len(tunnels),
-            idle_upstream_connections=self.pools.idle,
+            idle_upstream_connections=self.pools.idle + self.ports.idle,
             received=sum(request.body_received for request in requests) + sum(tunnel.to_upstream for tunnel in tunnels),
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
@@ -200,5 +227,6 @@ class DataPath:
             self._certificate_look.stop()
         self.stop_listening()
         self.pools.close()
+        self.ports.close()
         self.reactor.close()
         self.deadlines.close()
