@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -23,17 +24,20 @@ from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import (
-    BaseUrl,
     ByteCount,
     FileMode,
     FilePath,
+    Function,
     HostName,
     Network,
     NumberRanges,
+    Pattern,
     Port,
+    PortRange,
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
@@ -47,8 +51,9 @@ DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
 MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 URL_PATH = re.compile(r"/[!-~]*")
-BASE_URL = re.compile(r"/(?:[!-.0-~]+/)*")
 NUMBER_RANGES = re.compile(r"[0-9]{1,10}(?:-[0-9]{1,10})?(?:,[0-9]{1,10}(?:-[0-9]{1,10})?)*")
+SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
+PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
 
 SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream"}
@@ -101,12 +106,14 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(Secret, lambda value: read_secret(value, directory))
     hook(UpstreamUrl, read_upstream_url)
     hook(UrlPath, read_url_path)
-    hook(BaseUrl, read_base_url)
     hook(NumberRanges, read_number_ranges)
     hook(HostName, read_host_name)
     hook(UpstreamTemplate, lambda value: UpstreamTemplate(read_text(value)))
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
+    hook(ServerName, read_server_name)
+    hook(PortRange, read_port_range)
+    hook(Pattern, read_pattern)
     converter.register_structure_hook_func(
         _has_origin(Literal), lambda value, wanted: read_choice(value, get_args(wanted))
     )
@@ -169,7 +176,31 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
 
         return read
 
+    def read_union(wanted: Any) -> Callable[[Any, Any], Any]:
+        members = [member for member in get_args(wanted) if member is not type(None)]
+        lists, sections, others = _sorted_members(members)
+
+        def read(value: Any, _: Any) -> Any:
+            if value is None and len(members) < len(get_args(wanted)):
+                return None
+            if isinstance(value, Function) and Function in members:
+                return value
+            if isinstance(value, list) and lists:
+                return converter.structure(value, lists[0])
+            if isinstance(value, Mapping) and sections:
+                return converter.structure(value, sections[0])
+            if isinstance(value, bool) and bool in members:
+                return value
+            if others:
+                return converter.structure(value, others[-1])
+            words = ["a list" if lists else "a section", *(["!python module:attribute"] if Function in members else [])]
+            raise OptionError(f"expected {' or '.join(words)}, got {_shown(value)}")
+
+        return read
+
     converter.register_structure_hook_factory(attrs.has, read_section)
+    hook(Function, read_function)
+    converter.register_structure_hook_factory(_is_mixed, read_union)
     converter.register_structure_hook_factory(lambda wanted: wanted in SWITCHABLE, read_switchable)
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
@@ -239,6 +270,19 @@ def dotted(path: Path_) -> str:
     for part in path:
         words += f"[{part}]" if isinstance(part, int) else f".{part}" if words else part
     return words
+
+
+def _is_mixed(wanted: Any) -> bool:
+    """Whether there are several types to choose from, apart from None."""
+    members = [member for member in get_args(wanted) if member is not type(None)]
+    return get_origin(wanted) in (Union, UnionType) and len(members) > 1
+
+
+def _sorted_members(members: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Which of the types are lists, which are mappings, and which are written as single values."""
+    lists = [member for member in members if get_origin(member) is tuple]
+    sections = [member for member in members if get_origin(member) is abc.Mapping]
+    return lists, sections, [member for member in members if member not in (*lists, *sections, Function)]
 
 
 def _has_origin(origin: Any) -> Callable[[Any], bool]:
@@ -381,14 +425,6 @@ def read_url_path(value: Any) -> UrlPath:
     return UrlPath(text)
 
 
-def read_base_url(value: Any) -> BaseUrl:
-    """Read a path that begins and ends with `/`."""
-    text = read_text(value)
-    if not BASE_URL.fullmatch(text) or "?" in text or "#" in text or "\\" in text:
-        raise OptionError(f"expected a path that begins and ends with /, got {_shown(value)}")
-    return BaseUrl(text)
-
-
 def read_number_ranges(value: Any) -> NumberRanges:
     """Read numbers and ranges, as in `1024-2047,8000`."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
@@ -427,6 +463,40 @@ def read_network(value: Any) -> Network:
     return Network(text)
 
 
+def read_server_name(value: Any) -> ServerName:
+    """Read the name of a server."""
+    text = read_text(value)
+    if not SERVER_NAME.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        raise OptionError("the name of a server is one path segment or several, without blanks and escapes")
+    return ServerName(text)
+
+
+def read_port_range(value: Any) -> PortRange:
+    """Read `20000-20999`; empty stays empty."""
+    text = read_text(value)
+    match = PORT_RANGE.fullmatch(text)
+    if text and (match is None or not int(match[1]) <= int(match[2]) <= 65535):
+        raise OptionError(f"expected ports such as 20000-20999, got {_shown(value)}")
+    return PortRange(text)
+
+
+def read_pattern(value: Any) -> Pattern:
+    """Read a regular expression."""
+    text = read_text(value)
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise OptionError(f"is not a regular expression: {error}") from None
+    return Pattern(text)
+
+
+def read_function(value: Any) -> Function:
+    """Read a callable, which is one already."""
+    if not isinstance(value, Function):
+        raise OptionError(f"expected !python module:attribute, got {_shown(value)}")
+    return value
+
+
 def read_choice(value: Any, choices: tuple[Any, ...], *path: str) -> Any:
     """Read one of several words."""
     if value in choices:
@@ -451,6 +521,8 @@ def _shown(value: Any) -> str:
         return "a section"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, Function):
+        return f"!python {value.name}"
     if value is None:
         return "nothing"
     text = repr(value)

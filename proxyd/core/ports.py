@@ -11,6 +11,7 @@ from proxyd.core.target import decode_path, key_of
 from proxyd.errors import OptionError, RequestError
 from proxyd.model.ports import PortsSettings, canonical_host, ranges_of
 from proxyd.model.upstream import Upstream
+from proxyd.option import Function
 
 _PLACE = re.compile(r"(?:([^/:@]+):)?([0-9]+)")
 _LOCALHOST = "localhost"
@@ -44,11 +45,13 @@ class PortRules:
     def __init__(self, settings: PortsSettings, base_url: str) -> None:
         self._base_url = base_url
         self._allow = ranges_of(settings.allow)
-        self._hosts = frozenset(canonical_host(host) for host in settings.hosts)
+        hosts = settings.hosts
+        self._decides = hosts.call if isinstance(hosts, Function) else None
+        self._hosts = frozenset() if isinstance(hosts, Function) else frozenset(map(canonical_host, hosts))
         self.prefix = (*key_of(decode_path(base_url.encode())), "proxy")
 
-    def place(self, segments: tuple[str, ...]) -> PortPlace:
-        """Where a path leads whose decoded segments begin with `prefix`.
+    def place(self, segments: tuple[str, ...], handler: object = None) -> PortPlace:
+        """Where a path leads whose decoded segments begin with `prefix`; `handler` is for a function of the user.
 
         Raises `RequestError`: 404 for another form, 400 for a port that cannot be, 403 for what is not allowed.
         """
@@ -62,17 +65,24 @@ class PortRules:
         if not digits or len(digits) > 5 or int(digits) > 65535:
             raise RequestError(400, "there is no such port")
         port = int(digits)
-        host = _LOCALHOST if match[1] is None else self._listed(match[1])
+        host = _LOCALHOST if match[1] is None else self._checked(match[1], handler)
         if not any(port in numbers for numbers in self._allow):
             raise RequestError(403, "ports.allow does not have this port")
         return PortPlace(host, port, is_absolute, depth + 1)
 
-    def _listed(self, host: str) -> str:
+    def _checked(self, host: str, handler: object) -> str:
         try:
             host = canonical_host(host)
         except OptionError:
             raise RequestError(403, "this is no host name") from None
-        if host not in self._hosts:
+        if self._decides is None:
+            is_allowed = host in self._hosts
+        else:
+            try:
+                is_allowed = self._decides(handler, host) is True
+            except Exception as error:  # code of the user's own, whatever it does
+                raise RequestError(403, f"ports.hosts raised {type(error).__name__}") from error
+        if not is_allowed:
             raise RequestError(403, "ports.hosts does not have this host")
         return host
 

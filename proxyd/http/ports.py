@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from logging import getLogger
 from typing import TYPE_CHECKING
 
 from proxyd.core.bounded import Bounded
 from proxyd.core.ports import PortPlace, PortRules
+from proxyd.core.rewriting import RewriteRequest
 from proxyd.core.target import decode_path, key_of
+from proxyd.http.rewriting import client_request
 from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
 
@@ -16,6 +19,20 @@ if TYPE_CHECKING:
 
 # Somebody may ask for all 65,535 ports. A resource that was dropped is made again; its pool lives on its connections.
 _CAPACITY = 256
+
+
+class Handler:
+    """What a function that decides on hosts gets to know, as it does from jupyter-server-proxy."""
+
+    log = getLogger("proxyd.ports")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    @property
+    def request(self) -> RewriteRequest:
+        """The client's request, without its body."""
+        return client_request(self._request, b"")
 
 
 class PortsResource(StreamingResource):
@@ -29,7 +46,7 @@ class PortsResource(StreamingResource):
 
     def render_streaming(self, request: Request) -> None:
         """Forward a request whose head has come."""
-        place = self._rules.place(key_of(decode_path(request.path)))
+        place = self._rules.place(key_of(decode_path(request.path)), Handler(request))
         self._resources.get(place, lambda: self._build(place)).render_streaming(request)
 
 

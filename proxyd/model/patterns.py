@@ -12,7 +12,7 @@ from proxyd.errors import OptionError
 from proxyd.model.backtracking import check_backtracking
 from proxyd.model.routes import HeaderChanges, RouteOptions
 from proxyd.model.upstream import Upstream
-from proxyd.option import NumberRanges, UpstreamTemplate, option
+from proxyd.option import NumberRanges, Pattern, UpstreamTemplate, option
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class PatternSpec(RouteOptions):
     group `(?P<name>...)` captures stands for `{name}` in `upstream`, in `path`, and in fields that are set.
     """
 
-    pattern: str = attrs.field(metadata={"help": "The expression, in Python's syntax; groups are named."})
+    pattern: Pattern = attrs.field(metadata={"help": "The expression; its groups are named."})
     upstream: UpstreamTemplate = attrs.field(metadata={"help": "Where it leads, with captures."})
     path: str = option(
         "", help="The path that the upstream sees, with captures, behind the upstream's own; default: as it came."

@@ -8,7 +8,7 @@ import attrs
 
 from proxyd.errors import OptionError
 from proxyd.model.upstream import host_name
-from proxyd.option import HostName, NumberRanges, option
+from proxyd.option import Function, HostName, NumberRanges, option
 
 
 @attrs.frozen(kw_only=True)
@@ -17,11 +17,20 @@ class PortsSettings:
 
     enabled: bool = option(False, help="Serve them. Whoever gets through the proxy reaches whatever listens there.")
     allow: NumberRanges = option(NumberRanges("1-65535"), help="The ports that may be asked for: else 403.")
-    hosts: tuple[HostName, ...] = option(
+    hosts: tuple[HostName, ...] | Function = option(
         (HostName("localhost"), HostName("127.0.0.1")),
         help="The hosts that `proxy/HOST:PORT` may name: else 403. A name counts as it is written; it may not resolve "
-        "to an address of this machine or of a link, unless that is in the list.",
+        "to an address of this machine or of a link, unless that is in the list. A function is called with "
+        "`(handler, host)` for each request, and has to answer at once; `handler` has `log` and `request`.",
     )
+    rewrite_response: tuple[Function, ...] | Function = option(
+        (), help="Functions that change a response, from left to right."
+    )
+
+    @property
+    def rewriters(self) -> tuple[Function, ...]:
+        """The functions of `rewrite_response`."""
+        return (self.rewrite_response,) if isinstance(self.rewrite_response, Function) else self.rewrite_response
 
     def __attrs_post_init__(self) -> None:
         """Refuse ports that there are not.

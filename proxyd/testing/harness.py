@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.web.resource import IResource
 
@@ -19,6 +19,7 @@ from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
+from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.metrics.meters import Uncounted
@@ -27,6 +28,7 @@ from proxyd.model.settings import Config
 from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientTls
 from proxyd.net.deadlines import Deadlines
+from proxyd.option import Function
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
@@ -118,8 +120,25 @@ class Harness:
         self.access = Lines()
         defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
 
-        def forward(route: Route | ForwardPlan, options: RouteOptions, pool: UpstreamPool) -> ForwardResource:
-            return ForwardResource(route, options, pool, config.timeouts)
+        def forward(
+            route: Route | ForwardPlan,
+            options: RouteOptions,
+            pool: UpstreamPool,
+            rewriting: Rewriting | None = None,
+        ) -> ForwardResource:
+            return ForwardResource(route, options, pool, config.timeouts, rewriting=rewriting)
+
+        def make_rewriting(functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
+            if not functions:
+                return None
+            return Rewriting(
+                rewriters=tuple(function.call for function in functions),
+                run=maybeDeferred,
+                clock=self.clock,
+                max_body=config.limits.rewrite_body,
+                max_seconds=0,
+                offered=offered,
+            )
 
         def build(entry: Entry) -> ForwardResource:
             route = entry.route
@@ -134,7 +153,12 @@ class Harness:
         if config.patterns:
             self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
         self.ports = Ports(
-            self.tree, UnknownNames(), self.clock.seconds, make_pools=lambda _: self.pools, build=forward
+            self.tree,
+            UnknownNames(),
+            self.clock.seconds,
+            make_pools=lambda _: self.pools,
+            make_rewriting=make_rewriting,
+            build=forward,
         )
         self.ports.apply(config, defaults)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
 from proxyd.core.forward import ForwardPlan
@@ -17,6 +20,7 @@ from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
+from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
@@ -29,6 +33,7 @@ from proxyd.model.upstream import Upstream
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
+from proxyd.option import Function
 from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.ports import Ports
@@ -82,7 +87,12 @@ class DataPath:
             meters=meters,
         )
         self.ports = Ports(
-            self.tree, names, self.deadlines.seconds, make_pools=self._make_pools, build=self._serve_port
+            self.tree,
+            names,
+            self.deadlines.seconds,
+            make_pools=self._make_pools,
+            make_rewriting=self._make_rewriting,
+            build=self._serve_port,
         )
         self._apply_below_routes()
         self.sites: list[Site] = []
@@ -131,8 +141,24 @@ class DataPath:
         pool = self.pools.of(route.upstream, options.upstream_tls)
         return ForwardResource(route, options, pool, self._config.timeouts, traces=self._traces)
 
-    def _serve_port(self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool) -> ForwardResource:
-        return ForwardResource(plan, options, pool, self._config.timeouts, traces=self._traces)
+    def _make_rewriting(self, functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
+        """What `functions`, which are offered these values, do to responses; None if there are none."""
+        if not functions:
+            return None
+        return Rewriting(
+            rewriters=tuple(function.call for function in functions),
+            run=partial(deferToThreadPool, self._main, self._main.getThreadPool()),
+            clock=self._main,
+            max_body=self._config.limits.rewrite_body,
+            max_seconds=self._config.timeouts.response,
+            offered=offered,
+        )
+
+    def _serve_port(
+        self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+    ) -> ForwardResource:
+        timeouts = self._config.timeouts
+        return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
 
     def _apply_below_routes(self) -> None:
         """Let patterns and ports answer as the configuration says."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.ports import PortPlace, PortRules
 from proxyd.core.prefixed import PrefixedPlan
 from proxyd.http.ports import PortsResource, Reminder
 from proxyd.http.resources import ForwardResource
+from proxyd.http.rewriting import Rewriting
 from proxyd.http.tree import Rank, RouteTree
 from proxyd.model.routes import RouteOptions
 from proxyd.model.settings import Config
+from proxyd.option import Function
 from proxyd.upstream.checked import CheckedNames
 from proxyd.upstream.dialing import Names
 from proxyd.upstream.pools import Pools, UpstreamPool
@@ -24,7 +26,8 @@ class Ports:
     """Keeps ports on `tree`.
 
     `make_pools` makes pools whose upstreams are looked up by the given names: those of ports are none of the routes',
-    because their addresses are checked. `build` makes what serves one port.
+    because their addresses are checked. `make_rewriting` makes what functions do to responses, from them and from what
+    they are offered. `build` makes what serves one port.
     """
 
     def __init__(
@@ -34,12 +37,14 @@ class Ports:
         seconds: Callable[[], float],
         *,
         make_pools: Callable[[Names], Pools],
-        build: Callable[[ForwardPlan, RouteOptions, UpstreamPool], ForwardResource],
+        make_rewriting: Callable[[tuple[Function, ...], Mapping[str, object]], Rewriting | None],
+        build: Callable[[ForwardPlan, RouteOptions, UpstreamPool, Rewriting | None], ForwardResource],
     ) -> None:
         self._tree = tree
         self._names = names
         self._seconds = seconds
         self._make_pools = make_pools
+        self._make_rewriting = make_rewriting
         self._build = build
         self._pools: Pools | None = None
         self._prefix: tuple[str, ...] = ()
@@ -64,7 +69,10 @@ class Ports:
         def build(place: PortPlace) -> ForwardResource:
             context = rules.context(place)
             plan = PrefixedPlan(place.upstream, options, context, place.depth, is_absolute=place.is_absolute)
-            return self._build(plan, options, pools.of(place.upstream))
+            # The port as text: so jupyter-server-proxy gives it to functions here, and here only.
+            offered = {"host": place.host, "port": str(place.port)}
+            rewriting = self._make_rewriting(config.ports.rewriters, offered)
+            return self._build(plan, options, pools.of(place.upstream), rewriting)
 
         tree.mount(rules.prefix, PortsResource(rules, build), Rank.BUILT_IN)
 

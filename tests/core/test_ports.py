@@ -10,6 +10,7 @@ from proxyd.core.ports import PortPlace, PortRules, is_localhost
 from proxyd.core.target import decode_path, key_of, split_target
 from proxyd.errors import RequestError
 from proxyd.model.ports import PortsSettings
+from proxyd.option import Function
 
 
 def rules(base_url: str = "/", **settings: Any) -> PortRules:
@@ -105,6 +106,29 @@ class PlaceTests(SynchronousTestCase):
         }
         for (listed, asked), host in cases.items():
             self.assertEqual(PortPlace(host, 80, False, 2), place(f"/proxy/{asked}:80/", hosts=(listed,)), asked)
+
+    def test_a_function_may_decide(self) -> None:
+        """On the spelling that counts; only True is a yes, and a function that raises has said no."""
+        asked: list[tuple[object, str]] = []
+
+        def decide(handler: object, host: str) -> object:
+            asked.append((handler, host))
+            return {"yes.test": True, "truthy.test": 1, "no.test": False}[host]
+
+        own = rules(hosts=Function("m:f", decide))
+        for host, status in (("YES.test", None), ("truthy.test", 403), ("no.test", 403), ("other.test", 403)):
+            try:
+                own.place(("proxy", f"{host}:80"), "handler")
+                self.assertIsNone(status)
+            except RequestError as error:
+                self.assertEqual(status, error.status, host)
+        self.assertEqual(("handler", "yes.test"), asked[0])
+        asked.clear()
+        own.place(("proxy", "80"))
+        for host in ("a%00", "a b", ""):
+            self.assertRaises(RequestError, own.place, ("proxy", f"{host}:80"))
+        self.assertEqual([], asked)
+        self.assertFalse(own.permits("127.0.0.1"))
 
     def test_context(self) -> None:
         """The prefix that applications are told: without a slash, without `localhost`, in one spelling."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -12,7 +14,7 @@ from proxyd.http.ports import Reminder
 from proxyd.model.ports import PortsSettings
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
-from proxyd.option import BaseUrl
+from proxyd.option import Function, UrlPath
 from proxyd.testing.harness import Harness
 from proxyd.testing.transports import MemoryTransport
 
@@ -149,7 +151,7 @@ class PortsTests(PortsTestCase):
 class BaseUrlTests(PortsTestCase):
     """Ports below a prefix, as in a Hub."""
 
-    config = attrs.evolve(ENABLED, base_url=BaseUrl("/user/a%20b/"))
+    config = attrs.evolve(ENABLED, base_url=UrlPath("/user/a%20b/"))
 
     def test_everything_is_below_it(self) -> None:
         """In any spelling; nothing is beside it; what is told is the configured one."""
@@ -187,7 +189,7 @@ class SettingsTests(PortsTestCase):
         apply(ENABLED, DEFAULT_OPTIONS)
         client = self.get("/proxy/80/")
         upstream = self.proxy.accept()
-        apply(attrs.evolve(ENABLED, base_url=BaseUrl("/b/")), DEFAULT_OPTIONS)
+        apply(attrs.evolve(ENABLED, base_url=UrlPath("/b/")), DEFAULT_OPTIONS)
         self.assert_status(404, self.get("/proxy/80/"))
         self.assertEqual("localhost:80", self.asked("/b/proxy/80/")[0])
         apply(Config(), DEFAULT_OPTIONS)
@@ -201,6 +203,43 @@ class SettingsTests(PortsTestCase):
         self.proxy.ports.apply(ENABLED, options)
         self.assert_status(403, self.get("/proxy/80/", UPGRADE))
         self.assertEqual([], self.proxy.dialer.dials)
+
+
+class FunctionTests(PortsTestCase):
+    """What functions of the user decide and change."""
+
+    def test_hosts(self) -> None:
+        """A function sees the request, and is asked for hosts only."""
+        seen: list[str] = []
+
+        def decide(handler: Any, host: str) -> bool:
+            handler.log.debug("asked for %s", host)
+            seen.append(f"{handler.request.path} {handler.request.headers['Host']} {host}")
+            return host == "db.test"
+
+        settings = PortsSettings(enabled=True, hosts=Function("m:f", decide))
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS)
+        self.assertEqual("db.test:80", self.asked("/proxy/db.test:80/x?y")[0])
+        for fields in ("", UPGRADE):
+            self.assert_status(403, self.get("/proxy/other.test:80/", fields))
+        self.asked("/proxy/80/")
+        expected = ["/proxy/db.test:80/x client.test db.test", "/proxy/other.test:80/ client.test other.test"]
+        self.assertEqual(expected, list(dict.fromkeys(seen)))
+
+    def test_responses(self) -> None:
+        """Functions get host, port (as text) and stripped path; Location is rewritten after them."""
+
+        def change(response: Any, host: object, port: object, path: object, request: Any) -> None:
+            response.body = f"{host!r} {port!r} {path!r} {request.path}".encode()
+            response.headers["Location"] = "/new"
+
+        settings = PortsSettings(enabled=True, rewrite_response=Function("m:f", change))
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS)
+        client = self.get("/proxy/127.0.0.1:80/a?b")
+        self.proxy.accept().send(b"HTTP/1.1 302 Found\r\nContent-Length: 3\r\nLocation: /old\r\n\r\nold")
+        answer = self.assert_status(302, client)
+        self.assertIn(b"\r\nLocation: /proxy/127.0.0.1:80/new\r\n", answer)
+        self.assertTrue(answer.endswith(b"'127.0.0.1' '80' '/a' /proxy/127.0.0.1:80/a"), answer)
 
 
 class ReminderTests(SynchronousTestCase):
