@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import unquote
 
 import attrs
 
@@ -27,6 +29,8 @@ from proxyd.option import (
     option,
     section,
 )
+
+_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class ListenerConfig:
@@ -215,6 +219,10 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    allow_anonymous: bool = option(
+        False,
+        help="Let everybody use servers and ports, even on a listener that is neither on loopback nor a socket.",
+    )
     patterns: tuple[PatternSpec, ...] = option(
         (),
         help="Routes by regular expression, asked in this order when no longer prefix than `/` answers.",
@@ -264,5 +272,9 @@ class Config:
             raise OptionError("has to begin and to end with /", "base_url")
         if any(segment in ("", ".", "..") for segment in segments[1:-1]):
             raise OptionError("has no empty segments, and no dots in place of one", "base_url")
+        try:
+            unquote(_MALFORMED_ESCAPE.sub("%ff", self.base_url), errors="strict")
+        except UnicodeDecodeError:
+            raise OptionError("has a malformed percent escape, or one that is not UTF-8", "base_url") from None
         if not set("?#{}").isdisjoint(self.base_url):
             raise OptionError("is a path: without query, fragment and braces", "base_url")

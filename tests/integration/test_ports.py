@@ -12,7 +12,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from tests.integration.proxies import ProxyTestCase
-from tests.support import free_port
+from tests.support import CHECKOUT, free_port
 from tests.wire import ManualUpstream, ScriptedUpstream, Wire, answering
 
 _PORTS = "base_url: /user/u1/\nports: {enabled: true}\n"
@@ -144,6 +144,28 @@ class ListedHostTests(ProxyTestCase):
             self.assert_status(403, self.ask(f"/proxy/{host}:{upstream.port}/"))
         self.assertEqual(0, upstream.connections)
         self.assert_status(200, self.ask(f"/proxy/localhost:{upstream.port}/"))
+
+
+class FunctionTests(ProxyTestCase):
+    """Functions of the user."""
+
+    settings = f"""
+python_path: ["{CHECKOUT}"]
+ports:
+  enabled: true
+  hosts: !python tests.integration.rewriters:is_named
+  rewrite_response: !python tests.integration.rewriters:shout
+"""
+
+    def test_they_decide_and_change(self) -> None:
+        """On the host, and of the response."""
+        upstream = ScriptedUpstream(self, answering(b"quiet"))
+        target = f"/proxy/127.0.0.1:{upstream.port}/a?b"
+        self.assert_status(403, self.ask(target))
+        self.assertEqual(0, upstream.connections)
+        head, body = self.ask(target, "X-Let-Me: 127.0.0.1\r\n")
+        self.assert_status(200, head)
+        self.assertEqual(f"QUIET {upstream.port} /a".encode(), body)
 
 
 class DisabledTests(ProxyTestCase):

@@ -32,7 +32,7 @@ class PortsTests(SynchronousTestCase):
         """With the place of each mistake."""
         for text in (
             "base_url: ''", "base_url: /a", "base_url: a/", "base_url: //", "base_url: /a//b/", "base_url: '/a?b/'",
-            "base_url: '/a#b/'", "base_url: 5", "base_url: /é/", "ports: {allow: x}", "ports: {allow: '1-'}",
+            "base_url: '/a#b/'", "base_url: 5", "base_url: /é/", "base_url: /%zz/", "base_url: /a%/", "base_url: /%ff/", "ports: {allow: x}", "ports: {allow: '1-'}",
             "ports: {allow: '9-1'}", "ports: {allow: 1-65536}", "ports: {allow: true}", "ports: {allow: ''}",
             "ports: {hosts: localhost}", "ports: {hosts: ['a b']}", "ports: {hosts: ['']}", "ports: {hosts: ['h:80']}",
             "ports: {hosts: ['u@h']}",
@@ -40,6 +40,27 @@ class PortsTests(SynchronousTestCase):
             with self.assertRaises(ConfigError, msg=text) as caught:
                 parse(text, KINDS)
             self.assertEqual(1, caught.exception.problems[0].line, text)
+
+    def test_everybody_has_to_be_meant(self) -> None:
+        """Ports on a listener that is neither on loopback nor a socket are an error, unless that is what is wanted."""
+        ports = "ports: {enabled: true}\n"
+        for listener in ("address: ''", "address: '*'", "address: 0.0.0.0", "address: 192.0.2.1", "address: '::'"):
+            text = f"listeners: [{{kind: http}}, {{kind: http, {listener}}}]\n"
+            with self.assertRaises(ConfigError) as caught:
+                parse(text + ports, KINDS)
+            problem = caught.exception.problems[0]
+            self.assertEqual(("ports.enabled", 2), (problem.path, problem.line))
+            self.assertIn("allow_anonymous", problem.message)
+            parse(text + ports + "allow_anonymous: true\n", KINDS)
+            parse(text, KINDS)
+        for listener in (
+            "address: 127.0.0.1",
+            "address: 127.1.2.3",
+            "address: '::1'",
+            "address: localhost",
+            "socket: s",
+        ):
+            parse(f"listeners: [{{kind: http, {listener}}}]\n" + ports, KINDS)
 
     def test_ranges(self) -> None:
         """Both ends included."""
