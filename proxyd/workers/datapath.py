@@ -204,7 +204,8 @@ class DataPath:
     def _check_upstream_tls(self) -> None:
         """Try what the configuration says, so that a mistake does not wait for the first request."""
         default = self._defaults.upstream_tls or UpstreamTlsSettings()
-        own = (spec.upstream_tls for spec in self._config.routes.values())
+        config = self._config
+        own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
             self.pools.contexts.of(settings)
 

@@ -32,7 +32,8 @@ class PortsTests(SynchronousTestCase):
         """With the place of each mistake."""
         for text in (
             "base_url: ''", "base_url: /a", "base_url: a/", "base_url: //", "base_url: /a//b/", "base_url: '/a?b/'",
-            "base_url: '/a#b/'", "base_url: 5", "base_url: /é/", "base_url: /%zz/", "base_url: /a%/", "base_url: /%ff/", "ports: {allow: x}", "ports: {allow: '1-'}",
+            "base_url: '/a#b/'", "base_url: 5", "base_url: /é/",
+            "base_url: /%zz/", "base_url: /a%/", "base_url: /%ff/", "ports: {allow: x}", "ports: {allow: '1-'}",
             "ports: {allow: '9-1'}", "ports: {allow: 1-65536}", "ports: {allow: true}", "ports: {allow: ''}",
             "ports: {hosts: localhost}", "ports: {hosts: ['a b']}", "ports: {hosts: ['']}", "ports: {hosts: ['h:80']}",
             "ports: {hosts: ['u@h']}",
