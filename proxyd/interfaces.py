@@ -53,6 +53,7 @@ class IRouteStore(Interface):
     """The truth about the routes of the API.
 
     What cannot be done fails with `StoreError`, soon enough for a client that waits for it; nothing has changed then.
+    What took too long may still be done after it has failed: the watchers are told of it when it is.
     """
 
     def open() -> Deferred[None]:

@@ -26,6 +26,7 @@ from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.tls import UpstreamTlsSettings
@@ -36,6 +37,7 @@ from proxyd.net.resolver import Resolver
 from proxyd.option import Function
 from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
+from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.ports import Ports
 
 # How often a drain looks whether everything is over.
@@ -94,7 +96,7 @@ class DataPath:
             make_rewriting=self._make_rewriting,
             build=self._serve_port,
         )
-        self._apply_below_routes()
+        self._apply_patterns_and_ports()
         self.sites: list[Site] = []
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
@@ -160,7 +162,7 @@ class DataPath:
         timeouts = self._config.timeouts
         return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
 
-    def _apply_below_routes(self) -> None:
+    def _apply_patterns_and_ports(self) -> None:
         """Let patterns and ports answer as the configuration says."""
         config = self._config
         routes = None
@@ -191,6 +193,7 @@ class DataPath:
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
         self._check_upstream_tls()
+        self._load_relay()
         try:
             for listener in self.listeners:
                 listener.open()
@@ -208,6 +211,13 @@ class DataPath:
         own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
             self.pools.contexts.of(settings)
+
+    def _load_relay(self) -> None:
+        """Import what relays need, so that no request waits for it, if the file speaks of any."""
+        for options in (self._defaults, *self._config.routes.values()):
+            if isinstance(options.websocket, RelaySettings):
+                RelayPlan(options.websocket)
+                return
 
     def refresh_tls(self, *, force: bool) -> bool:
         """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.
