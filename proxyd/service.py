@@ -16,18 +16,23 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from proxyd.api.description import DescriptionApi
+from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
+from proxyd.api.native import NativeRoutesApi
+from proxyd.api.reload import ReloadApi, Report
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError, StoreError, TlsError
+from proxyd.errors import ListenError, Problem, StoreError, TlsError
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -41,6 +46,7 @@ from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Port
 from proxyd.stores.environment import StoreEnvironment
+from proxyd.stores.feed import TableFeed
 from proxyd.workers.datapath import DataPath
 
 
@@ -73,6 +79,8 @@ class ProxyService(Service):
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
         self._access_writer: LineWriter | None = None
         self.table = RouteTable()
+        self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._events: Events | None = None
         typed = config.api is None or config.api.route_options == "typed"
         self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
         self.store: IRouteStore | None = None
@@ -113,7 +121,7 @@ class ProxyService(Service):
         """
         config = self._config
         raise_open_files_limit()
-        self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
+        self.feed.set_static(static_route(key, spec) for key, spec in config.routes.items())
         store = self.store = self._make_store()
         if config.log.access_file:
             self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
@@ -142,13 +150,16 @@ class ProxyService(Service):
             Path(config.pid_file).write_text(str(os.getpid()))
             self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
 
-    def reload(self) -> None:
+    def reload(self) -> Deferred[Report]:
         """Read the certificates and keys of TLS again."""
-        if self.data_path is not None:
-            self._log.info("reading certificates and keys again")
-            applied = self.data_path.refresh_tls(force=True)
-            if isinstance(self.meters, Meters):
-                self.meters.reload_done(applied=applied)
+        if self.data_path is None:
+            return succeed(Report(problems=(Problem("proxyd is ending"),)))
+        self._log.info("reading certificates and keys again")
+        applied = self.data_path.refresh_tls(force=True)
+        if isinstance(self.meters, Meters):
+            self.meters.reload_done(applied=applied)
+        problem = Problem("some certificates cannot be used, and stay as they were; see the log")
+        return succeed(Report(applied=("certificates",)) if applied else Report(problems=(problem,)))
 
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
@@ -158,7 +169,7 @@ class ProxyService(Service):
         return store
 
     async def _fill_table(self, store: IRouteStore) -> None:
-        store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        store.watch(0, self.feed.take)
         await store.open()
         for route in self._initial_routes:
             await store.put(route)
@@ -219,7 +230,7 @@ class ProxyService(Service):
 
     def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
         metrics = self._config.metrics
-        root = ApiResource(MetricsApi.router, MetricsApi(exposition), ())
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition), (), is_chp=True)
         place = HttpConfig(
             address="127.0.0.1" if metrics.address is None else metrics.address,
             port=metrics.port or Port(0),
@@ -235,16 +246,20 @@ class ProxyService(Service):
         self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
     ) -> IListener:
         config = self._config
-        routes = RoutesApi(
-            self.table,
-            store,
-            self._reactor,
-            reader=self.reader,
-            max_body=config.limits.api_body,
-            max_path=config.limits.route_path,
-        )
+        limits = config.limits
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
-        root = ApiResource(RoutesApi.router, routes, tokens)
+        if api.route_options == "verbatim":
+            routes = RoutesApi(
+                self.table,
+                store,
+                self._reactor,
+                reader=self.reader,
+                max_body=limits.api_body,
+                max_path=limits.route_path,
+            )
+            root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
+        else:
+            root = self._make_native_api(store, tokens)
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -257,6 +272,19 @@ class ProxyService(Service):
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
+    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
+        tags = Tags(self.table)
+        routes = NativeRoutesApi(
+            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
+        )
+        root = ApiResource(NativeRoutesApi.router, routes, tokens)
+        root.add(DescriptionApi.router, DescriptionApi(self._kinds))
+        events = self._events = Events(tags, self._reactor)
+        self.feed.listeners.append(events)
+        root.add(Events.router, events)
+        root.add(ReloadApi.router, ReloadApi(self.reload))
+        return root
+
     # Stopping.
 
     def stopService(self) -> Deferred[None] | None:
@@ -268,6 +296,8 @@ class ProxyService(Service):
         self._log.info("stopping, once what is being served is finished")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
+        if self._events is not None:
+            self._events.close()
         done = data_path.stop_listening()
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self.close())
@@ -276,6 +306,8 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         data_path, self.data_path = self.data_path, None
+        if self._events is not None:
+            self._events.close()
         if self._lag is not None:
             self._lag.stop()
         if self.store is not None:

@@ -20,10 +20,13 @@ _VARIABLES = ("PROXYD_AUTH_TOKEN", "CONFIGPROXY_AUTH_TOKEN")
 def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
     """The tokens that the API accepts; none, if it is to be open.
 
-    Without a configured one, that of the environment is taken; without that, one is made and kept in `state`.
+    Without configured ones, that of the environment is taken; without that, one is made and kept in `state`.
     Raises `OSError` if it cannot be kept.
     """
-    token = api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    configured = tuple(filter(None, (api.token, *api.tokens)))
+    if configured:
+        return configured
+    token = next((environ[name] for name in _VARIABLES if environ.get(name)), "")
     if token:
         return (token,)
     if api.open:

@@ -234,13 +234,15 @@ def _has_origin(origin: Any) -> Callable[[Any], bool]:
     return lambda wanted: bool(get_origin(wanted) == origin)
 
 
+_ROUTE_OPTIONS = frozenset(field.name for field in attrs.fields(RouteOptions))
+
+
 def read_posted_options(posted: Mapping[str, Any]) -> RouteOptions:
     """The options of a route among the members of a posted object; the other members do not matter.
 
     Raises `OptionError` with the path of the first one that is wrong.
     """
-    names = {field.name for field in attrs.fields(RouteOptions)}
-    own = {name: value for name, value in posted.items() if name in names and value is not None}
+    own = {name: posted[name] for name in _ROUTE_OPTIONS & posted.keys() if posted[name] is not None}
     if not own:
         return INHERITED
     try:
