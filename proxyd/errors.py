@@ -85,12 +85,14 @@ class StoreError(ProxydError):
 class RequestError(ProxydError):
     """The client's request cannot be served as it is; `status` is the answer it deserves.
 
-    `detail` is for the log and for people; it never repeats what the client sent.
+    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines for the head of
+    the answer to a WebSocket handshake.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, fields: tuple[bytes, ...] = ()) -> None:
         self.status = status
         self.detail = detail
+        self.fields = fields
         super().__init__(status, detail)
 
     def __str__(self) -> str:
@@ -156,3 +158,41 @@ class TlsError(ProxydError):
 
     def __str__(self) -> str:
         return f"TLS: {self.subject}: {self.reason}"
+
+
+class ServerError(ProxydError):
+    """A managed server cannot be had."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        super().__init__(server)
+
+
+class UnknownServerError(ServerError):
+    """There is no server of that name, or no such instance of it."""
+
+    def __str__(self) -> str:
+        return f"there is no server {self.server}"
+
+
+class ServerStartError(ServerError):
+    """A managed server is not ready, and will not be for those who wait.
+
+    `lines` are the last ones that it printed, for those who may see them; they are no part of the text.
+    `retry_seconds` is after how long another attempt may go better.
+    """
+
+    status = 503
+
+    def __init__(self, server: str, reason: str, lines: Iterable[str] = (), retry_seconds: float = 1.0) -> None:
+        self.reason = reason
+        self.lines = tuple(lines)
+        self.retry_seconds = retry_seconds
+        super().__init__(server)
+
+    def __str__(self) -> str:
+        return f"server {self.server} {self.reason}"
+
+
+class TemplateError(ProxydError):
+    """A template or a callable of the configuration does not give what is needed."""

@@ -8,12 +8,13 @@ from twisted.web.resource import IResource
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from twisted.internet.defer import Deferred
 
     from proxyd.core.changes import Change
     from proxyd.model.routes import Route
+    from proxyd.model.servers import ServerSpec, ServerStatus
 
 
 class IStreamingResource(IResource):
@@ -52,6 +53,7 @@ class IRouteStore(Interface):
     """The truth about the routes of the API.
 
     What cannot be done fails with `StoreError`, soon enough for a client that waits for it; nothing has changed then.
+    What took too long may still be done after it has failed: the watchers are told of it when it is.
     """
 
     def open() -> Deferred[None]:
@@ -78,3 +80,61 @@ class IRouteStore(Interface):
         Fires with the changes that it took, once every watcher has been told of all of them in one turn of the
         reactor; a route that stays as it is does not change.
         """
+
+
+class ILease(Interface):
+    """The right to use a managed server that is ready: it is not stopped for idleness until `release`."""
+
+    upstream = Attribute("The `Upstream` to connect to.")
+    place = Attribute("The `Place`: the port and socket of templates and rewriters.")
+    spec = Attribute("The `ServerSpec` of what runs there; a reload may have brought another one for the next lease.")
+    instance = Attribute("Which of the `instances` it is, from 0.")
+
+    def touch() -> None:
+        """Something happened that counts as activity."""
+
+    def release() -> None:
+        """The exchange or tunnel has ended; a second call does nothing."""
+
+
+class IServerSupervisor(Interface):
+    """Starts managed servers when they are needed, keeps them going, and stops them.
+
+    Every method that names a server raises or fails with `UnknownServerError` if there is none of that name.
+    """
+
+    def lease(name: str, instance: int | None = None, *, counts: bool = True) -> Deferred[ILease]:  # noqa: N805
+        """A lease of the server, as soon as it is ready.
+
+        Without `instance`, the one with the fewest leases. `counts` tells whether the beginning and the end of the
+        lease are activity. One start is shared by all who wait, and they fail together, with `ServerStartError`.
+        Cancel the Deferred when the client leaves; the start goes on.
+        """
+
+    def specs() -> Mapping[str, ServerSpec]:
+        """What the servers are, by their names."""
+
+    def status(name: str) -> tuple[ServerStatus, ...]:  # noqa: N805
+        """How the instances of a server are."""
+
+    def start(name: str) -> Deferred[None]:  # noqa: N805
+        """Start all instances that do not run; fires once they are ready, fails with `ServerStartError`."""
+
+    def stop(name: str) -> Deferred[None]:  # noqa: N805
+        """End all instances, whatever they do; fires once they are gone. The next lease starts the server again."""
+
+    def restart(name: str) -> Deferred[None]:  # noqa: N805
+        """Stop and start."""
+
+    def subscribe(name: str, printed: Callable[[int, str], None]) -> Callable[[], None]:  # noqa: N805
+        """Call `printed` with the instance and each line that the server prints; what is returned stops that."""
+
+    def replace(specs: Mapping[str, ServerSpec]) -> None:  # noqa: N805
+        """From now on these are the servers.
+
+        One that is not among them any more takes no new leases and is stopped when its last lease ends; one that has
+        changed is stopped then, too, and what comes after that is the new one.
+        """
+
+    def shutdown(number: int = 15) -> Deferred[None]:  # noqa: N805
+        """Stop everything; fires once nothing is left. `number` is the signal that ended proxyd."""

@@ -5,7 +5,8 @@ The loader, the JSON Schema and the reference manual are all made from these dec
 
 from __future__ import annotations
 
-from typing import NewType, TypeVar
+from collections.abc import Callable
+from typing import Any, NewType, TypeVar
 
 import attrs
 
@@ -41,15 +42,38 @@ RouteKey = NewType("RouteKey", str)
 Network = NewType("Network", str)
 """An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets."""
 
+ServerName = NewType("ServerName", str)
+"""The name of a managed server: one path segment, or several with `/` between them."""
+
+PortRange = NewType("PortRange", str)
+"""Ports from the first to the last one, written `20000-20999`; empty for any."""
+
+Pattern = NewType("Pattern", str)
+"""A regular expression of Python."""
+
+
+@attrs.frozen
+class Function:
+    """A Python callable, known by its name `module:attribute`; in YAML, `!python module:attribute`."""
+
+    name: str
+    call: Callable[..., Any]
+
+
 HELP = "help"
 SECTION = "section"
+EXAMPLE = "example"
 
 
-def option(default: T, *, help: str) -> T:  # noqa: A002  # the field's own word
-    """Declare one option of an attrs class with its `default` and its `help` text."""
+def option(default: T, *, help: str, example: object = None) -> T:  # noqa: A002  # the field's own word
+    """Declare one option of an attrs class with its `default` and its `help` text.
+
+    `example` is something that a user could write, for an option that has nothing by default.
+    """
+    metadata = {HELP: help, EXAMPLE: example}
     if isinstance(default, (dict, list, set)):
-        return attrs.field(factory=lambda: type(default)(default), metadata={HELP: help})
-    return attrs.field(default=default, metadata={HELP: help})
+        return attrs.field(factory=lambda: type(default)(default), metadata=metadata)
+    return attrs.field(default=default, metadata=metadata)
 
 
 def section(kind: type[T], *, help: str) -> T:  # noqa: A002

@@ -163,7 +163,8 @@ class ProxyService(Service):
 
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
-        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get)
+        state = state_directory(self._config.state_directory, self._environ)
+        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get, state)
         section = self._config.store
         store: IRouteStore = self._kinds.of_config(section).build(section, environment)
         return store

@@ -26,7 +26,7 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
     configured = tuple(filter(None, (api.token, *api.tokens)))
     if configured:
         return configured
-    token = next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    token = configured_token(api, environ)
     if token:
         return (token,)
     if api.open:
@@ -36,6 +36,11 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
     token = read_or_make_token(path)
     _log.info("the token of the API is in {path}", path=str(path))
     return (token,)
+
+
+def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
+    """The token that somebody chose, in the configuration or in the environment; "" if nobody did."""
+    return api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
 
 
 def read_or_make_token(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from proxyd import __version__
+from proxyd.cli.routes import routes
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 
@@ -39,7 +40,7 @@ def check_command(file: str) -> None:
 @proxyd.command("docs", hidden=True)
 @click.argument("directory", default=".")
 def docs_command(directory: str) -> None:
-    """Write what is made from the declarations of the options: etc/proxyd.schema.json and docs/config.md."""
+    """Write what is made from the declarations of the options: schema, sample and manual."""
     from proxyd.cli.docs import run  # noqa: PLC0415
 
     run(Path(directory))
@@ -56,6 +57,9 @@ def chp_command(words: tuple[str, ...]) -> None:
     from proxyd.cli.chp import run  # noqa: PLC0415
 
     run(list(words))
+
+
+proxyd.add_command(routes)
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from proxyd.config.functions import find_function
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
-from proxyd.errors import ConfigError, Problem
+from proxyd.errors import ConfigError, OptionError, Problem
 from proxyd.kinds import Kinds
 from proxyd.model.routes import place_of
 from proxyd.model.settings import Config
@@ -19,6 +20,7 @@ from proxyd.model.settings import Config
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}|)")
 _MAX_DEPTH = 64
 _STANDARD_TAG = "tag:yaml.org,2002:"
+_FUNCTION_TAG = "!python"
 _TEXT_TAGS = (f"{_STANDARD_TAG}str", f"{_STANDARD_TAG}merge")  # a value `<<` merges nothing
 
 DEFAULT_LISTENERS = ({"kind": "http"},)
@@ -77,6 +79,8 @@ for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:merge", r"<<", "<"),
 ):
     Yaml12Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+# What editors and the JSON Schema see of a callable.
+Yaml12Loader.add_constructor(_FUNCTION_TAG, lambda _, node: node.value)
 
 
 class _Document:
@@ -88,6 +92,7 @@ class _Document:
         self._data: dict[str, Any] = {}
         self._keys: dict[Path_, yaml.Mark] = {}
         self._values: dict[Path_, yaml.Mark] = {}
+        self._functions: dict[Path_, str] = {}
 
     def read(self, path: Path) -> None:
         try:
@@ -160,6 +165,9 @@ class _Document:
 
     def _plain(self, loader: Yaml12Loader, node: yaml.Node, path: Path_) -> Any:
         self._values[path] = node.start_mark
+        if node.tag == _FUNCTION_TAG and isinstance(node, yaml.ScalarNode):
+            self._functions[path] = node.value
+            return None
         if not self._is_untagged(loader, node, path):
             return None
         if isinstance(node, yaml.MappingNode):
@@ -209,6 +217,7 @@ class _Document:
 
     def structure(self, kinds: Kinds, directory: Path) -> Config:
         converter = make_converter(kinds, directory)
+        self._find_functions(directory)
         if self._data.get("listeners") is None:
             self._data["listeners"] = list(DEFAULT_LISTENERS)
         config = None
@@ -225,6 +234,21 @@ class _Document:
         if self._problems or config is None:
             raise ConfigError(sorted(self._problems, key=lambda p: (p.file, p.line, p.column)))
         return config
+
+    def _find_functions(self, directory: Path) -> None:
+        """Put the callables to where they are named; every other option is known by then."""
+        given = self._data.get("python_path")
+        directories = [str(directory / item) for item in given if isinstance(item, str)] if given else []
+        for path, name in self._functions.items():
+            try:
+                function = find_function(name, directories)
+            except OptionError as error:
+                self._problems.append(_problem(str(error), path, self._values[path]))
+                continue
+            holder: Any = self._data
+            for part in path[:-1]:
+                holder = holder[part]
+            holder[path[-1]] = function
 
     def _check_places(self) -> None:
         """Two keys that mean the same place are one route set twice."""

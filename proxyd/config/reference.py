@@ -48,7 +48,7 @@ The file is the one that `--config` names, else `$PROXYD_CONFIG`, else the first
   that is not set is an error, unless there is a default, which counts for an empty variable as well.
 - `on`, `off`, `yes` and `no` are text, as YAML 1.2 has it; the truth values are `true` and `false`.
 - An option without a value, as in `limits:` with nothing below, counts as left out.
-- Anchors, aliases and merge keys (`<<`) may be used, tags may not.
+- Anchors, aliases and merge keys (`<<`) may be used, tags may not, but for `!python`.
 
 ## How values are written
 

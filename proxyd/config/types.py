@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from cattrs import Converter
@@ -18,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
 from proxyd.model.upstream import Upstream
@@ -25,11 +27,15 @@ from proxyd.option import (
     ByteCount,
     FileMode,
     FilePath,
+    Function,
     Network,
+    Pattern,
     Port,
+    PortRange,
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
 )
@@ -42,9 +48,11 @@ DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
 MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 URL_PATH = re.compile(r"/[!-~]*")
+SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
+PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
 
-SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream"}
+SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream", RelaySettings: "kind"}
 """Sections that may be written as the text of one option alone, and which option that is."""
 
 SWITCHABLE = (ApiSettings | None,)
@@ -96,6 +104,9 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(UrlPath, read_url_path)
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
+    hook(ServerName, read_server_name)
+    hook(PortRange, read_port_range)
+    hook(Pattern, read_pattern)
     converter.register_structure_hook_func(
         _has_origin(Literal), lambda value, wanted: read_choice(value, get_args(wanted))
     )
@@ -134,6 +145,21 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
         cls = get_args(wanted)[0]
         return lambda value, _: None if value == "off" else converter.structure(value, cls)
 
+    def read_words_or_section(wanted: Any) -> Callable[[Any, Any], Any]:
+        words, cls = _words_and_section(wanted)
+        all_words = (*words, *short_words(cls))
+
+        def read(value: Any, _: Any) -> Any:
+            if value is None or isinstance(value, Mapping):
+                return None if value is None else converter.structure(value, cls)
+            if value in all_words:
+                return value if value in words else converter.structure(value, cls)
+            raise OptionError(
+                f"expected one of {', '.join(all_words)}, or a section; got {_shown(value)}{meant(value, all_words)}"
+            )
+
+        return read
+
     def read_list(wanted: Any) -> Callable[[Any, Any], Any]:
         kind = get_args(wanted)[0]
 
@@ -158,8 +184,33 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
 
         return read
 
+    def read_union(wanted: Any) -> Callable[[Any, Any], Any]:
+        members = [member for member in get_args(wanted) if member is not type(None)]
+        lists, sections, others = _sorted_members(members)
+
+        def read(value: Any, _: Any) -> Any:
+            if value is None and len(members) < len(get_args(wanted)):
+                return None
+            if isinstance(value, Function) and Function in members:
+                return value
+            if isinstance(value, list) and lists:
+                return converter.structure(value, lists[0])
+            if isinstance(value, Mapping) and sections:
+                return converter.structure(value, sections[0])
+            if isinstance(value, bool) and bool in members:
+                return value
+            if others:
+                return converter.structure(value, others[-1])
+            words = ["a list" if lists else "a section", *(["!python module:attribute"] if Function in members else [])]
+            raise OptionError(f"expected {' or '.join(words)}, got {_shown(value)}")
+
+        return read
+
     converter.register_structure_hook_factory(attrs.has, read_section)
+    hook(Function, read_function)
+    converter.register_structure_hook_factory(_is_mixed, read_union)
     converter.register_structure_hook_factory(lambda wanted: wanted in SWITCHABLE, read_switchable)
+    converter.register_structure_hook_factory(lambda wanted: bool(_words_and_section(wanted)), read_words_or_section)
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
 
@@ -230,8 +281,34 @@ def dotted(path: Path_) -> str:
     return words
 
 
+def _is_mixed(wanted: Any) -> bool:
+    """Whether there are several types to choose from, apart from None."""
+    members = [member for member in get_args(wanted) if member is not type(None)]
+    return get_origin(wanted) in (Union, UnionType) and len(members) > 1
+
+
+def _sorted_members(members: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Which of the types are lists, which are mappings, and which are written as single values."""
+    lists = [member for member in members if get_origin(member) is tuple]
+    sections = [member for member in members if get_origin(member) is abc.Mapping]
+    return lists, sections, [member for member in members if member not in (*lists, *sections, Function)]
+
+
 def _has_origin(origin: Any) -> Callable[[Any], bool]:
     return lambda wanted: bool(get_origin(wanted) == origin)
+
+
+def _words_and_section(wanted: Any) -> tuple[Any, ...]:
+    """The words of a type that is one of several words or a section, and the class of the section; else nothing."""
+    members = [member for member in get_args(wanted) if member is not type(None)]
+    if len(members) == 2 and get_origin(members[0]) is Literal and attrs.has(members[1]):
+        return get_args(members[0]), members[1]
+    return ()
+
+
+def short_words(cls: Any) -> tuple[Any, ...]:
+    """The words that the short form of a section may be."""
+    return get_args(get_type_hints(cls)[SHORT_FORMS[cls]]) if cls in SHORT_FORMS else ()
 
 
 _ROUTE_OPTIONS = frozenset(field.name for field in attrs.fields(RouteOptions))
@@ -393,6 +470,40 @@ def read_network(value: Any) -> Network:
     return Network(text)
 
 
+def read_server_name(value: Any) -> ServerName:
+    """Read the name of a server."""
+    text = read_text(value)
+    if not SERVER_NAME.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        raise OptionError("the name of a server is one path segment or several, without blanks and escapes")
+    return ServerName(text)
+
+
+def read_port_range(value: Any) -> PortRange:
+    """Read `20000-20999`; empty stays empty."""
+    text = read_text(value)
+    match = PORT_RANGE.fullmatch(text)
+    if text and (match is None or not int(match[1]) <= int(match[2]) <= 65535):
+        raise OptionError(f"expected ports such as 20000-20999, got {_shown(value)}")
+    return PortRange(text)
+
+
+def read_pattern(value: Any) -> Pattern:
+    """Read a regular expression."""
+    text = read_text(value)
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise OptionError(f"is not a regular expression: {error}") from None
+    return Pattern(text)
+
+
+def read_function(value: Any) -> Function:
+    """Read a callable, which is one already."""
+    if not isinstance(value, Function):
+        raise OptionError(f"expected !python module:attribute, got {_shown(value)}")
+    return value
+
+
 def read_choice(value: Any, choices: tuple[Any, ...], *path: str) -> Any:
     """Read one of several words."""
     if value in choices:
@@ -417,6 +528,8 @@ def _shown(value: Any) -> str:
         return "a section"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, Function):
+        return f"!python {value.name}"
     if value is None:
         return "nothing"
     text = repr(value)

@@ -9,6 +9,7 @@ import attrs
 
 from proxyd.errors import OptionError
 from proxyd.model.routes import RouteOptions
+from proxyd.model.servers import ServerSpec
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.option import (
     ByteCount,
@@ -18,6 +19,7 @@ from proxyd.option import (
     RouteKey,
     Seconds,
     Secret,
+    ServerName,
     UpstreamUrl,
     UrlPath,
     option,
@@ -43,14 +45,15 @@ class MemoryStoreConfig(StoreConfig):
 class Timeouts:
     """Every wait has an end; `0s` means that this one has none."""
 
-    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head.")
+    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head: else 408.")
     body_idle: Seconds = option(
-        Seconds(60), help="A body that makes no progress because the client sends or takes nothing."
+        Seconds(60), help="A body that makes no progress because the client sends or takes nothing: else 408."
     )
     keep_alive: Seconds = option(Seconds(75), help="A client's connection between two requests.")
-    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection.")
+    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection: else 504.")
     response: Seconds = option(
-        Seconds(300), help="Silence of an upstream before the head of its response, WebSocket verdicts included."
+        Seconds(300),
+        help="Silence of an upstream before the head of its response, WebSocket verdicts included: else 504.",
     )
     idle: Seconds = option(Seconds(0), help="Silence of an upstream in the middle of a response.")
     client_idle: Seconds = option(
@@ -69,6 +72,9 @@ class Limits:
     body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
     chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")
     trailers: ByteCount = option(ByteCount(8 * 1024), help="Trailer section of a chunked body: else 400.")
+    rewrite_body: ByteCount = option(
+        ByteCount(100 * 1024 * 1024), help="A response that `rewrite_response` changes, in memory: else 502."
+    )
     interim_responses: int = option(16, help="1xx responses to one request: else 502.")
     api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
     api_bulk_body: ByteCount = option(
@@ -132,7 +138,9 @@ class MetricsSettings:
     enabled: bool = option(True, help="Count, and show the numbers.")
     port: Port | None = option(None, help="Port of a listener of their own.")
     address: str | None = option(
-        None, help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.'
+        None,
+        help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.',
+        example="127.0.0.1",
     )
     socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
     names: Literal["native", "chp"] = option(
@@ -224,6 +232,24 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    base_url: UrlPath = option(
+        UrlPath("/"), help="Servers and the start page live below it; it begins and ends with `/`."
+    )
+    start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
+    servers: Mapping[ServerName, ServerSpec] = option(
+        {}, help="Servers, by their names: what is below `base_url` and the name belongs to them."
+    )
+    server_packages: tuple[str, ...] | Literal["*"] = option(
+        (),
+        help="Names of servers that installed packages bring, as entry points `jupyter_serverproxy_servers`; "
+        '`"*"`: all of them.',
+    )
+    jupyter_config: tuple[FilePath, ...] | Literal["auto"] = option(
+        (),
+        help="Configuration files of Jupyter whose `c.ServerProxy` counts, all else is ignored; `auto`: those in "
+        "Jupyter's configuration directories.",
+    )
+    python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(
         (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
     )
@@ -239,3 +265,16 @@ class Config:
     )
     pid_file: FilePath = option(FilePath(""), help="File that holds the process id while proxyd runs.")
     drain_seconds: float = option(30.0, help="How long requests may go on after SIGTERM.")
+
+    def __attrs_post_init__(self) -> None:
+        """Check what a path below which others live has to be.
+
+        Raises `OptionError`.
+        """
+        segments = self.base_url.split("/")
+        if len(segments) < 2 or segments[0] or segments[-1]:
+            raise OptionError("has to begin and to end with /", "base_url")
+        if any(segment in ("", ".", "..") for segment in segments[1:-1]):
+            raise OptionError("has no empty segments, and no dots in place of one", "base_url")
+        if not set("?#{}").isdisjoint(self.base_url):
+            raise OptionError("is a path: without query, fragment and braces", "base_url")

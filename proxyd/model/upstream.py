@@ -14,8 +14,8 @@ _SCHEMES = {"http": False, "https": True, "http+unix": False, "unix+http": False
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 1035 §2.3.4; an underscore is no letter of a host name, but container names have it.
 _HOST_NAME = re.compile(r"(?=.{1,254}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
-# sizeof(sockaddr_un.sun_path) on Linux, less the final NUL.
-_MAX_SOCKET_PATH = 107
+MAX_SOCKET_PATH = 107
+"""sizeof(sockaddr_un.sun_path) on Linux, less the final NUL."""
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 # A name, or an address in brackets, with an optional port. A zone stands behind `%25` (RFC 6874), or behind a lone
 # `%` as people write it. `urlsplit` would ignore what stands before and behind the brackets.
@@ -80,8 +80,8 @@ def _socket_path(authority: str) -> str:
         raise OptionError("the path of a socket has to be UTF-8") from None
     if not path:
         raise OptionError("the path of the socket is missing: http+unix://%2Fpath%2Fto%2Fsocket")
-    if "\0" in path or len(path.encode()) > _MAX_SOCKET_PATH:
-        raise OptionError(f"the path of a socket has at most {_MAX_SOCKET_PATH} bytes")
+    if "\0" in path or len(path.encode()) > MAX_SOCKET_PATH:
+        raise OptionError(f"the path of a socket has at most {MAX_SOCKET_PATH} bytes")
     return path
 
 

@@ -35,17 +35,19 @@ class Tunnel:
         self.to_upstream = 0
         self._ended = ended
         self._open = True
+        self._ends: tuple[_End, ...] = ()
 
     def join(self, client: Any, upstream: Any, early: bytes) -> None:
         """Take both transports over; `early` came from the client before the upstream had agreed."""
         client_end, upstream_end = _End(self, client), _End(self, upstream)
         client_end.peer, upstream_end.peer = upstream_end, client_end
+        self._ends = client_end, upstream_end
         for end in (client_end, upstream_end):
             transport = end.transport
             transport.protocol = end
             transport.watches_peer = False  # what came before the end has to be delivered first
             transport.read_size = LARGE_READ
-            _keep_alive(transport)
+            keep_alive(transport)
         client_end.counts_up = True
         client.registerProducer(upstream, True)
         upstream.registerProducer(client, True)
@@ -53,6 +55,11 @@ class Tunnel:
             client_end.dataReceived(early)
         client.resumeProducing()
         upstream.resumeProducing()
+
+    def go_away(self) -> None:
+        """End both sides, each after what is on its way to it."""
+        for end in self._ends:
+            end.leave()
 
     def end(self) -> None:
         """Tell the owner, once."""
@@ -88,22 +95,27 @@ class _End(Protocol):
         """Either side ends: so does the other, after what is on its way to it; after a reset, at once."""
         tunnel = self._tunnel
         tunnel.deadlines.forget(self)
-        other = self.peer.transport
-        other.unregisterProducer()
         if reason.check(ConnectionDone):
-            other.loseConnection()
-            if other.connected:
-                tunnel.deadlines.set(self.peer, _CLOSING_SECONDS)
+            self.peer.leave()
         else:
-            other.abortConnection()
+            self.peer.transport.unregisterProducer()
+            self.peer.transport.abortConnection()
         tunnel.end()
+
+    def leave(self) -> None:
+        """End this side after what is on its way to it."""
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+        if transport.connected:
+            self._tunnel.deadlines.set(self, _CLOSING_SECONDS)
 
     def deadline_passed(self) -> None:
         """This side does not take the rest."""
         self.transport.abortConnection()
 
 
-def _keep_alive(transport: Any) -> None:
+def keep_alive(transport: Any) -> None:
     """Let the kernel notice a peer that is gone without a word."""
     handle = transport.getHandle()
     if handle.family == socket.AF_UNIX:

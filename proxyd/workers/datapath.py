@@ -19,6 +19,7 @@ from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.tls import UpstreamTlsSettings
@@ -28,6 +29,7 @@ from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
+from proxyd.websocket.relay import RelayPlan
 
 # How often a drain looks whether everything is over.
 _DRAIN_LOOK_SECONDS = 0.05
@@ -138,6 +140,7 @@ class DataPath:
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
         self._check_upstream_tls()
+        self._load_relay()
         try:
             for listener in self.listeners:
                 listener.open()
@@ -154,6 +157,13 @@ class DataPath:
         own = (spec.upstream_tls for spec in self._config.routes.values())
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
             self.pools.contexts.of(settings)
+
+    def _load_relay(self) -> None:
+        """Import what relays need, so that no request waits for it, if the file speaks of any."""
+        for options in (self._defaults, *self._config.routes.values()):
+            if isinstance(options.websocket, RelaySettings):
+                RelayPlan(options.websocket)
+                return
 
     def refresh_tls(self, *, force: bool) -> bool:
         """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.

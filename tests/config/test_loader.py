@@ -469,7 +469,6 @@ class StructureTests(SynchronousTestCase):
     def test_tags_are_refused(self) -> None:
         """No value makes an object, and none pretends to be of another type."""
         for text, tag in (
-            ("pid_file: !python os:getcwd", "!python"),
             ("pid_file: !!python/object/apply:os.system [ls]", "!!python/object/apply:os.system"),
             ("pid_file: !!binary aGVsbG8=", "!!binary"),
             ("pid_file: !!timestamp 2020-01-01", "!!timestamp"),
@@ -479,6 +478,8 @@ class StructureTests(SynchronousTestCase):
             ("pid_file: !<tag:example.org,2000:x> y", "tag:example.org,2000:x"),
         ):
             self.assert_problems(text, f"f:1:11: pid_file: the tag {tag} is not known")
+        self.assert_problems("pid_file: !python os:getcwd", "f:1:11: pid_file: expected text, got !python os:getcwd")
+        self.assert_problems("limits: !python {}", "f:1:9: limits: the tag !python is not known")
         self.assert_problems("limits: !x {}", "f:1:9: limits: the tag !x is not known")
         self.assert_problems("listeners: !x []", "f:1:12: listeners: the tag !x is not known")
         self.assert_problems("limits: !!set {body}", "f:1:9: limits: the tag !!set is not known")

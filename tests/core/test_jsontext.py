@@ -13,8 +13,10 @@ from proxyd.core.jsontext import merge, read_members, read_object
 from proxyd.errors import RequestError
 
 NO_OBJECTS = (b"", b" ", b"null", b"[]", b"3", b'"x"', b"\xff", b"\xef\xbb\xbf{}", b"[" * 100_000)
-BROKEN = (b"{", b"{,}", b'{"a"}', b'{"a":}', b'{"a" 1}', b'{"a":1', b'{"a":1,}', b'{"a":1 "b":2}', b'{"a":1}x', b"{'a':1}",
-          b'{"a":NaN}', b'{"a":-Infinity}', b'{"a:1}', b'{"a":1,3:4}', b'{"a":' + b"[" * 100_000, b'{"a":1]')  # fmt: skip
+BROKEN = (
+    b"{", b"{,}", b'{"a"}', b'{"a":}', b'{"a" 1}', b'{"a":1', b'{"a":1,}', b'{"a":1 "b":2}', b'{"a":1}x', b"{'a':1}",
+    b'{"a":NaN}', b'{"a":-Infinity}', b'{"a:1}', b'{"a":1,3:4}', b'{"a":' + b"[" * 100_000, b'{"a":1]',
+)  # fmt: skip
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -49,6 +49,10 @@ class ConsoleTests(SynchronousTestCase):
         """What developers type."""
         self.check("CONTRIBUTING.md")
 
+    def test_howto_durable_routes(self) -> None:
+        """Routes that survive a restart, and their back-up."""
+        self.check("docs/howto/durable-routes.md")
+
     def test_howto_errors(self) -> None:
         """Error pages, and what the log tells of them."""
         self.check("docs/howto/errors.md")

@@ -226,6 +226,22 @@ class TunnelTests(DataPathTestCase):
         self.proxy.advance(2)
         self.assertFalse(upstream.connected)
 
+    def test_going_away(self) -> None:
+        """The end of the proxy ends both sides, each after what is on its way to it."""
+        client, upstream = self.tunnel()
+        upstream.stall()
+        client.send(b"last words")
+        for tunnel in list(self.proxy.site.tunnels):
+            tunnel.go_away()
+        self.proxy.advance()
+        self.assertFalse(client.connected)
+        self.assertTrue(upstream.connected)
+        upstream.take()
+        self.proxy.advance()
+        self.assertEqual(b"last words", upstream.pop())
+        self.assertFalse(upstream.connected)
+        self.assertEqual(set(), self.proxy.site.tunnels)
+
     def test_route_changes_leave_it_alone(self) -> None:
         """Deleting or replacing the route does not touch what is open."""
         client, upstream = self.tunnel()
