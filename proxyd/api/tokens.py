@@ -40,7 +40,8 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
 
 def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
     """The token that somebody chose, in the configuration or in the environment; "" if nobody did."""
-    return api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    chosen = (api.token, *api.tokens, *(environ.get(name, "") for name in _VARIABLES))
+    return next(filter(None, chosen), "")
 
 
 def read_or_make_token(path: Path) -> str:
