@@ -20,9 +20,14 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from proxyd import __version__
+from proxyd.api.description import DescriptionApi
+from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
+from proxyd.api.native import NativeRoutesApi
+from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
@@ -44,6 +49,7 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import Port
 from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
+from proxyd.stores.feed import TableFeed
 from proxyd.system.activation import InheritedSockets
 from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
@@ -86,6 +92,8 @@ class ProxyService(Service):
         self._dropped_before = 0
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
+        self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._events: Events | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -140,7 +148,7 @@ class ProxyService(Service):
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
-        self.table.set_static(self._static_routes.values(), self._reactor.seconds())
+        self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
         self._access_writer = self._open_access_file(config)
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
@@ -224,7 +232,7 @@ class ProxyService(Service):
         return store
 
     async def _fill_table(self, store: IRouteStore) -> None:
-        store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        store.watch(0, self.feed.take)
         await store.open()
         for route in self._initial_routes:
             await store.put(route)
@@ -293,7 +301,7 @@ class ProxyService(Service):
 
     def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
         metrics = self._config.metrics
-        root = ApiResource(MetricsApi.router, MetricsApi(exposition), ())
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition), (), is_chp=True)
         place = HttpConfig(
             address="127.0.0.1" if metrics.address is None else metrics.address,
             port=metrics.port or Port(0),
@@ -309,17 +317,21 @@ class ProxyService(Service):
         self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
     ) -> IListener:
         config = self._config
-        routes = RoutesApi(
-            self.table,
-            store,
-            self._reactor,
-            reader=self.reader,
-            max_body=config.limits.api_body,
-            max_path=config.limits.route_path,
-        )
+        limits = config.limits
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
-        root = ApiResource(RoutesApi.router, routes, tokens)
-        self._routes_api, self._api_root = routes, root
+        if api.route_options == "verbatim":
+            routes = self._routes_api = RoutesApi(
+                self.table,
+                store,
+                self._reactor,
+                reader=self.reader,
+                max_body=limits.api_body,
+                max_path=limits.route_path,
+            )
+            root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
+        else:
+            root = self._make_native_api(store, tokens)
+        self._api_root = root
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -331,6 +343,19 @@ class ProxyService(Service):
 
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
+
+    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
+        tags = Tags(self.table)
+        routes = self._routes_api = NativeRoutesApi(
+            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
+        )
+        root = ApiResource(NativeRoutesApi.router, routes, tokens)
+        root.add(DescriptionApi.router, DescriptionApi(self._kinds))
+        events = self._events = Events(tags, self._reactor)
+        self.feed.listeners.append(events)
+        root.add(Events.router, events)
+        root.add(ReloadApi.router, ReloadApi(self.reload))
+        return root
 
     # Reloading.
 
@@ -379,7 +404,7 @@ class ProxyService(Service):
             if take_tls is not None:
                 take_tls()
             self._static_routes = routes
-            self.table.set_static(routes.values(), self._reactor.seconds())
+            self.feed.set_static(routes.values())
             return Report(plan.applied, plan.needs_restart)
 
         return take
@@ -415,6 +440,8 @@ class ProxyService(Service):
         if self._routes_api is not None:
             self._routes_api.max_body = config.limits.api_body
             self._routes_api.max_path = config.limits.route_path
+        if isinstance(self._routes_api, NativeRoutesApi):
+            self._routes_api.max_bulk_body = config.limits.api_bulk_body
         return access_writer or self.writer
 
     # Stopping.
@@ -434,15 +461,22 @@ class ProxyService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
         done = data_path.announce_end(self._config.drain_delay_seconds)
-        done.addCallback(lambda _: data_path.stop_listening())
+        done.addCallback(self._stop_listening)
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self.close())
         return done
+
+    def _stop_listening(self, _: object) -> Deferred[None] | None:
+        if self._events is not None:
+            self._events.close()
+        return None if self.data_path is None else self.data_path.stop_listening()
 
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
         data_path, self.data_path = self.data_path, None
+        if self._events is not None:
+            self._events.close()
         for watch in (self._lag, self._stalls):
             if watch is not None:
                 watch.stop()

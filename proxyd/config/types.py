@@ -321,13 +321,15 @@ def short_words(cls: Any) -> tuple[Any, ...]:
     return get_args(get_type_hints(cls)[SHORT_FORMS[cls]]) if cls in SHORT_FORMS else ()
 
 
+_ROUTE_OPTIONS = frozenset(field.name for field in attrs.fields(RouteOptions))
+
+
 def read_posted_options(posted: Mapping[str, Any]) -> RouteOptions:
     """The options of a route among the members of a posted object; the other members do not matter.
 
     Raises `OptionError` with the path of the first one that is wrong.
     """
-    names = {field.name for field in attrs.fields(RouteOptions)}
-    own = {name: value for name, value in posted.items() if name in names and value is not None}
+    own = {name: posted[name] for name in _ROUTE_OPTIONS & posted.keys() if posted[name] is not None}
     if not own:
         return INHERITED
     try:

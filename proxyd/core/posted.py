@@ -15,6 +15,8 @@ from proxyd.model.upstream import Upstream
 OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 """Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+
 
 @attrs.define
 class RouteReader:
@@ -39,6 +41,11 @@ class RouteReader:
         target = posted.get("target", posted.get("upstream") if self.read_options is not None else None)
         if not isinstance(target, str):
             raise RequestError(400, "Must specify 'target' as a string")
+        host = posted.get("host")
+        if self.read_options is None or self.host_routing or host is None:
+            host = ""
+        elif not isinstance(host, str):
+            raise RequestError(400, "host: expected text")
         try:
             upstream = Upstream.parse(target)
             options = self.read_options(posted) if self.read_options is not None else INHERITED
@@ -46,14 +53,12 @@ class RouteReader:
             raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
         members = {name: value for name, value in posted.items() if name != "last_activity"}
         members["target"] = target
-        host, segments = "", place_of(key)[1]
+        segments = place_of(key)[1]
         if self.host_routing and segments:
             host, segments = segments[0], segments[1:]
             members["host"] = host
-        elif isinstance(posted.get("host"), str) and self.read_options is not None:
-            host = posted["host"].lower().removesuffix(".")
         try:
-            text = json.dumps(members, allow_nan=False)
+            text = _encode(members)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
-        return Route(key, upstream, segments, host, options, text)
+        return Route(key, upstream, segments, host.lower().removesuffix("."), options, text)

@@ -115,7 +115,7 @@ class Request(server.Request):
             return
         keep_alive = self.may_keep_alive and not close
         lines = [b"HTTP/1.1 %d %b" % (status, reason_phrase(status)), *fields]
-        if status != 204:
+        if status not in {204, 304}:
             lines.append(b"Content-Length: %d" % len(body))
         lines.append(b"Date: " + channel.site.date())
         if not keep_alive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -139,8 +140,10 @@ class Route:
 def place_of(key: str) -> tuple[str, tuple[str, ...]]:
     """The host and the segments that a decoded key `/prefix` or `host/prefix` means; host "" is any."""
     host, _, path = key.partition("/")
-    path = path.strip("/")
-    return host.lower().removesuffix("."), tuple(path.split("/")) if path else ()
+    segments = path.strip("/").split("/")
+    # Many routes have their first segments in common: no need for a copy in each.
+    parents = map(sys.intern, segments[:-1])
+    return host.lower().removesuffix("."), (*parents, segments[-1]) if segments != [""] else ()
 
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

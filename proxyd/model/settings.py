@@ -84,6 +84,9 @@ class Limits:
     )
     interim_responses: int = option(16, help="1xx responses to one request: else 502.")
     api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
+    api_bulk_body: ByteCount = option(
+        ByteCount(256 * 1024 * 1024), help="The body of an API request that replaces all routes: else 413."
+    )
     route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
     target: Literal["strict", "lenient"] = option(
         "strict",
@@ -192,11 +195,27 @@ class ApiSettings:
         help="Token that clients have to send; default $PROXYD_AUTH_TOKEN, else $CONFIGPROXY_AUTH_TOKEN, "
         "else one is made and kept in `state_directory`/token.",
     )
+    tokens: tuple[Secret, ...] = option(
+        (), help="Tokens that are accepted besides `token`: a new one and the old one, while clients change over."
+    )
     open: bool = option(False, help="Serve the API without any token. Everyone who reaches it rules the proxy.")
     route_options: Literal["typed", "verbatim"] = option(
         "typed",
-        help="`typed` reads options of a posted route as in this file; `verbatim` keeps them without effect.",
+        help="`typed` reads options of a posted route as in this file; `verbatim` keeps them without effect, and the "
+        "API is that of configurable-http-proxy and no more.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse tokens that nobody can send.
+
+        Raises `OptionError`.
+        """
+        for index, token in enumerate(self.tokens):
+            if not token:
+                raise OptionError("an empty token would be none", "tokens", index)
+        for path, token in ((("token",), self.token), *((("tokens", i), each) for i, each in enumerate(self.tokens))):
+            if any(char.isspace() for char in token):
+                raise OptionError("a token has no blanks", *path)
 
 
 @attrs.frozen(kw_only=True)

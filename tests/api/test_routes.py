@@ -44,7 +44,7 @@ class ApiTestCase(SynchronousTestCase):
             max_body=1000,
             max_path=100,
         )
-        self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens), config=Config())
+        self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens, is_chp=True), config=Config())
         self.proxy.site.access_log = ApiLog()
 
     def call(

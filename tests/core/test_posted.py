@@ -65,7 +65,9 @@ class ReadTests(SynchronousTestCase):
         self.assert_refused(VERBATIM, posted, "target")
         route = VERBATIM.read("/a", {**posted, "target": "http://h"})
         self.assertEqual((route.host, route.options), ("", INHERITED))
-        self.assertEqual(TYPED.read("/a", {"target": "http://h", "host": 3}).host, "")
+        self.assertEqual(TYPED.read("/a", {"target": "http://h", "host": None}).host, "")
+        self.assertEqual(VERBATIM.read("/a", {"target": "http://h", "host": 3}).host, "")
+        self.assert_refused(TYPED, {"target": "http://h", "host": 3}, "host: expected text")
 
     def test_the_first_segment_is_the_host(self) -> None:
         """With host routing; the default route is that of every host."""

@@ -79,6 +79,7 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "api.tls": ({"certificates": [{"certificate": "c.pem"}]}, {}),
     "api.tls.*": ("ALL", {"certificates": [{"certificate": "c.pem"}]}),
     "api.token": ("t", {}),
+    "api.tokens": (["t", "u"], {}),
     "base_url": ("/b/", {}),
     "drain_seconds": (1, {}),
     "errors.directory": ("d", {}),
