@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class ProxyService(Service):
         self._access_writer: LineWriter | None = None
         self.table = RouteTable()
         typed = config.api is None or config.api.route_options == "typed"
-        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
+        self.reader = RouteReader(config.host_routing, partial(read_posted_options, kinds=kinds) if typed else None)
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
         self.api: IListener | None = None
@@ -120,7 +121,13 @@ class ProxyService(Service):
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
-            config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
+            config,
+            self._kinds,
+            self.table,
+            self._reactor,
+            access_writer=access_writer,
+            meters=meters,
+            state=state_directory(config.state_directory, self._environ),
         )
         exposition = self._make_exposition(data_path, access_writer)
         if config.metrics.has_listener and exposition is not None:

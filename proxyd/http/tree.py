@@ -16,6 +16,7 @@ from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
 
 if TYPE_CHECKING:
+    from proxyd.http.gate import RequestGate
     from proxyd.http.site import Meters
 
 _JSON = [b"Content-Type: application/json"]
@@ -26,7 +27,8 @@ class RouteTree(StreamingResource):
 
     `table` is the truth; `build` makes the resource of an entry when its first request comes. `live` and `ready`
     are the exact request targets of the health checks, empty for none. `lenient` is that of `split_target`.
-    Resources that are no routes are mounted beside them; of two equal prefixes the route wins.
+    `gate` counts what each client asks for. Resources that are no routes are mounted beside them; of two equal
+    prefixes the route wins.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class RouteTree(StreamingResource):
         ready: str = "",
         lenient: bool = False,
         meters: Meters | None = None,
+        gate: RequestGate | None = None,
     ) -> None:
         super().__init__()
         self.table = table
         self._meters = meters
+        self._gate = gate
         self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
         self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
@@ -64,6 +68,8 @@ class RouteTree(StreamingResource):
             return
         if self._meters is not None:
             self._meters.request_came(head)
+        if self._gate is not None:
+            self._gate.enter(request)
         if target[:1] != b"/" and self._answers_itself(request):
             return
         path, request.query = split_target(target, lenient=self._lenient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -10,13 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.web.resource import IResource
 
+from proxyd.builtins import KINDS
 from proxyd.core.changes import Change
 from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import connection_gate, request_gate
 from proxyd.http.resources import ForwardResource
 from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.metrics.meters import Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
@@ -27,6 +31,7 @@ from proxyd.net.deadlines import Deadlines
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools
+from proxyd.workers.guards import Guards
 
 
 @attrs.define(eq=False)
@@ -86,7 +91,7 @@ class Lines:
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
-    With a `root`, that resource is served in place of the routes.
+    With a `root`, that resource is served in place of the routes. `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Harness:
         options: RouteOptions | None = None,
         root: IResource | None = None,
         meters: Uncounted | None = None,
+        state: Path = Path(),
     ) -> None:
         self.clock = Clock()
         self.config = config = config or Config()
@@ -106,13 +112,28 @@ class Harness:
         self.access = Lines()
         defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
 
-        def build(entry: Entry) -> ForwardResource:
-            pool = self.pools.of(entry.route.upstream)
-            return ForwardResource(entry.route, over(entry.route.options, defaults), pool, config.timeouts)
+        trusts = TrustedProxies(config.trusted_proxies).trusts
+        seconds = self.clock.seconds
+        guards = Guards(config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state)
+
+        def build(entry: Entry) -> StreamingResource:
+            route = entry.route
+            effective = over(route.options, defaults)
+            resource = ForwardResource(route, effective, self.pools.of(route.upstream), config.timeouts)
+            return guards.guard(route, effective, resource)
 
         health = config.health
         lenient = config.limits.target == "lenient"
-        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient, meters=meters)
+        self.tree = RouteTree(
+            self.table,
+            build,
+            live=health.live,
+            ready=health.ready,
+            lenient=lenient,
+            meters=meters,
+            gate=request_gate(config.limits, trusts),
+        )
+        guards.mount(self.tree)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -128,6 +149,7 @@ class Harness:
             error_pages=pages,
             access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
             meters=meters,
+            gate=connection_gate(config.limits, seconds),
             wall_clock=self.clock.seconds,
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():

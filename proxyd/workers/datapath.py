@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import IResource
 
+from proxyd.api.tokens import state_directory
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import connection_gate, request_gate
 from proxyd.http.resources import ForwardResource
 from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
@@ -28,6 +33,7 @@ from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
+from proxyd.workers.guards import Guards
 
 # How often a drain looks whether everything is over.
 _DRAIN_LOOK_SECONDS = 0.05
@@ -39,6 +45,7 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class DataPath:
         *,
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
+        state: Path | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -68,6 +76,17 @@ class DataPath:
             access_log = kind(access_writer, self.deadlines.seconds)
         self._access_log = access_log
         self._meters = meters
+        trusts = TrustedProxies(config.trusted_proxies).trusts
+        self._guards = Guards(
+            config,
+            kinds,
+            table,
+            seconds=self.deadlines.seconds,
+            wall_clock=time.time,
+            trusts=trusts,
+            state=state or state_directory(config.state_directory, {}),
+        )
+        self._gate = connection_gate(config.limits, self.deadlines.seconds)
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -75,7 +94,9 @@ class DataPath:
             ready=config.health.ready,
             lenient=config.limits.target == "lenient",
             meters=meters,
+            gate=request_gate(config.limits, trusts),
         )
+        self._guards.mount(self.tree)
         self.sites: list[Site] = []
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
@@ -93,6 +114,7 @@ class DataPath:
             error_pages=self._error_pages(),
             access_log=self._access_log if logs_access else None,
             meters=self._meters if logs_access else None,
+            gate=self._gate if logs_access else None,
         )
         self.sites.append(site)
         return site
@@ -110,12 +132,13 @@ class DataPath:
         listener: IListener = self._kinds.of_config(section).build(section, self.make_site, self.reactor)
         return listener
 
-    def _build_resource(self, entry: Entry) -> ForwardResource:
+    def _build_resource(self, entry: Entry) -> StreamingResource:
         route = entry.route
         options = over(route.options, self._defaults)
         pool = self.pools.of(route.upstream, options.upstream_tls)
         traces = self._config.log.level == "debug"
-        return ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
+        resource = ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
+        return self._guards.guard(route, options, resource)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
