@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxyd.auth import anonymous, token
 from proxyd.kinds import Kinds
 from proxyd.listeners import demo, http, redirect
-from proxyd.stores import memory, storage
+from proxyd.stores import memory, sqlite, storage
 
-KINDS = Kinds((*http.KINDS, redirect.KIND, demo.KIND, memory.KIND, storage.KIND, anonymous.KIND, token.KIND))
+_STORES = (memory.KIND, sqlite.KIND, storage.KIND)
+KINDS = Kinds((*http.KINDS, redirect.KIND, demo.KIND, *_STORES, anonymous.KIND, token.KIND))

@@ -29,6 +29,7 @@ from proxyd.config.types import (
     SIZE,
     URL_PATH,
 )
+from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
@@ -254,7 +255,8 @@ def options_of(cls: Any) -> list[Declared]:
 
 def _effective(cls: Any) -> Any:
     """What holds for a section whose own defaults are None, because each of them is looked up elsewhere."""
-    parts = [DEFAULT_OPTIONS, *(getattr(DEFAULT_OPTIONS, field.name) for field in attrs.fields(type(DEFAULT_OPTIONS)))]
+    fields = attrs.fields(type(DEFAULT_OPTIONS))
+    parts = [DEFAULT_RELAY, DEFAULT_OPTIONS, *(getattr(DEFAULT_OPTIONS, field.name) for field in fields)]
     return next((part for part in parts if type(part) is cls), None)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxyd.http.gate import ConnectionGate
     from proxyd.http.request import Request
     from proxyd.net.deadlines import Deadlines
+    from proxyd.websocket.relay import Relay
     from proxyd.websocket.tunnel import Tunnel
 
     LookUp = Callable[[str, tuple[str, ...]], Entry | None]
@@ -124,7 +125,7 @@ class Site(server.Site):
             )
         )
         self.channels: set[HTTPChannel] = set()
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[Tunnel | Relay] = set()
         self.is_draining = False
         self._is_streaming = IStreamingResource.providedBy(resource)
         self._date = b""
@@ -201,11 +202,11 @@ class Site(server.Site):
         if self.gate is not None and request.channel not in self.channels:  # what it had become is over
             self.gate.leave(request.channel)
 
-    def tunnel_began(self, tunnel: Tunnel) -> None:
+    def tunnel_began(self, tunnel: Tunnel | Relay) -> None:
         """A client's connection carries `tunnel` from now on."""
         self.tunnels.add(tunnel)
 
-    def tunnel_ended(self, tunnel: Tunnel) -> None:
+    def tunnel_ended(self, tunnel: Tunnel | Relay) -> None:
         """The tunnel is over."""
         self.tunnels.discard(tunnel)
 

@@ -10,6 +10,7 @@ import attrs
 
 from proxyd.errors import OptionError
 from proxyd.model.auth import AuthConfig
+from proxyd.model.relay import RelaySettings
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.option import Rate, Seconds, option
@@ -93,8 +94,10 @@ class RouteOptions:
     rewrite_location: RewriteLocation | None = option(None, help="Redirects of the upstream to itself.")
     request_headers: HeaderChanges | None = option(None, help="Changes to requests.")
     response_headers: HeaderChanges | None = option(None, help="Changes to responses.")
-    websocket: Literal["tunnel", "off"] | None = option(
-        None, help="`tunnel` passes the bytes of a WebSocket on; `off` refuses handshakes with 403."
+    websocket: Literal["tunnel", "off"] | RelaySettings | None = option(
+        None,
+        help="`tunnel` passes the bytes of a WebSocket on; `relay` takes part in it, message by message; "
+        "`off` refuses handshakes with 403.",
     )
     timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
     rate: Rate | None = option(
