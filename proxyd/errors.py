@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import attrs
@@ -85,8 +86,8 @@ class StoreError(ProxydError):
 class RequestError(ProxydError):
     """The client's request cannot be served as it is; `status` is the answer it deserves.
 
-    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines for the head of
-    the answer to a WebSocket handshake.
+    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines that the answer
+    has besides.
     """
 
     def __init__(self, status: int, detail: str, fields: tuple[bytes, ...] = ()) -> None:
@@ -97,6 +98,11 @@ class RequestError(ProxydError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+def too_many(wait_seconds: float, detail: str) -> RequestError:
+    """The error of a client that asks too often (RFC 6585 §4), and may do so again in `wait_seconds`."""
+    return RequestError(429, detail, (b"Retry-After: %d" % max(1, math.ceil(wait_seconds)),))
 
 
 class UpstreamError(ProxydError):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from proxyd.core.changes import Change
+    from proxyd.core.forward import Peer
+    from proxyd.core.head import RequestHead
+    from proxyd.model.auth import Answer, Verdict
     from proxyd.model.routes import Route
     from proxyd.model.servers import ServerSpec, ServerStatus
 
@@ -56,6 +59,31 @@ class IListener(Interface):
 
     def close() -> Deferred[None]:
         """Take no new connections, and remove what lies on disk."""
+
+
+class IAuthenticator(Interface):
+    """Says who a client is, and whether it may go on.
+
+    What raises or fails lets nobody through. A Deferred fires or fails within a bounded time; it is cancelled when
+    the client is gone.
+    """
+
+    paths = Attribute("The raw paths of its own that `serve` answers, such as those of a login: a frozenset of bytes.")
+
+    def authenticate(head: RequestHead, peer: Peer, route: Route) -> Verdict | Deferred[Verdict]:  # noqa: N805
+        """Admit a request to `route`, a WebSocket handshake among them, or answer it in place of the route.
+
+        Nothing of the request has reached anybody yet, and its body may still be to come.
+        """
+
+    def serve(
+        head: RequestHead,  # noqa: N805
+        peer: Peer,
+        path: bytes,
+        query: bytes,
+        body: bytes,
+    ) -> Answer | Deferred[Answer]:
+        """Answer a request for one of `paths`; `query` has its `?`."""
 
 
 class IRouteStore(Interface):

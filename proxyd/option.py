@@ -6,7 +6,7 @@ The loader, the JSON Schema and the reference manual are all made from these dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, TypeVar
 
 import attrs
 
@@ -17,6 +17,14 @@ Seconds = NewType("Seconds", float)
 
 ByteCount = NewType("ByteCount", int)
 """A size, written `8 KiB`, `10 MiB`, or as a plain number of bytes."""
+
+
+class Rate(NamedTuple):
+    """How many in so many seconds, written `10/s`, `600/m`, `1000/h`; an `amount` of 0 means no limit."""
+
+    amount: int
+    seconds: int
+
 
 Port = NewType("Port", int)
 """A port number; 0 lets the system choose one."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class ProxyService(Service):
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._events: Events | None = None
-        self.reader = RouteReader(config.host_routing, options_reader(config))
+        self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
         self.api: IListener | None = None
@@ -155,7 +156,13 @@ class ProxyService(Service):
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
-            config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
+            config,
+            self._kinds,
+            self.table,
+            self._reactor,
+            access_writer=access_writer,
+            meters=meters,
+            state=state_directory(config.state_directory, self._environ),
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -434,7 +441,7 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        self.reader.read_options = options_reader(config)
+        self.reader.read_options = options_reader(config, self._kinds)
         if self._api_root is not None and tokens is not None:
             self._api_root.accept(tokens)
         if self._routes_api is not None:
@@ -510,10 +517,10 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     return Route(key, upstream, segments, host, options, members)
 
 
-def options_reader(config: Config) -> OptionsReader | None:
+def options_reader(config: Config, kinds: Kinds) -> OptionsReader | None:
     """What reads the options of posted routes."""
     typed = config.api is None or config.api.route_options == "typed"
-    return read_posted_options if typed else None
+    return partial(read_posted_options, kinds=kinds) if typed else None
 
 
 def make_meters(config: Config) -> Meters | ChpMeters | None:

@@ -14,7 +14,7 @@ from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
 from proxyd.core.activity import parse_timestamp, timestamp
 from proxyd.core.jsontext import read_object
-from proxyd.core.posted import RouteReader
+from proxyd.core.posted import RouteReader, without_secrets
 from proxyd.core.table import Entry, RouteTable
 from proxyd.core.target import decode_path
 from proxyd.errors import RequestError
@@ -108,7 +108,8 @@ class RoutesApi:
 
 def described(entry: Entry) -> str:
     """The JSON object of a route, as the API answers it."""
-    members = entry.route.members or json.dumps({"target": entry.route.upstream.url})
+    members = without_secrets(entry.route.members, entry.route.options) if entry.route.members else ""
+    members = members or json.dumps({"target": entry.route.upstream.url})
     return f'{members[:-1]}, "last_activity": "{timestamp(entry.last_activity)}"}}'
 
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
+from proxyd.core.exposure import exposed
 from proxyd.errors import OptionError
 from proxyd.model.settings import Config
 
 
 def check_exposure(config: Config) -> None:
-    """Refuse ports on a listener that anybody may reach: in Jupyter such things live behind a login.
+    """Refuse servers and ports on a listener that anybody may reach: in Jupyter such things live behind a login.
 
     Raises `OptionError`.
     """
-    if not config.ports.enabled or config.allow_anonymous:
+    if config.allow_anonymous:
         return
-    for listener in config.listeners:
-        address = getattr(listener, "address", "127.0.0.1")
-        if not getattr(listener, "socket", "") and not _is_loopback(address):
+    public = (section for section in config.listeners if not getattr(section, "socket", ""))
+    addresses = exposed(
+        (getattr(section, "address", "127.0.0.1") for section in public), config.route_defaults.auth or config.auth
+    )
+    has_servers = bool(config.servers or config.server_packages or config.jupyter_config)
+    for is_there, what, path in (
+        (has_servers, "the managed servers", ("servers",)),
+        (config.ports.enabled, "the ports of this machine", ("ports", "enabled")),
+    ):
+        if is_there and addresses:
             raise OptionError(
-                f"the listener on {address or '*'} would let everybody use the ports of this machine; "
-                "`allow_anonymous: true` does",
-                "ports",
-                "enabled",
+                f"the listener on {addresses[0]} would let everybody use {what}; `auth` asks who it is, and "
+                "`allow_anonymous: true` lets everybody",
+                *path,
             )
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return address == "localhost"

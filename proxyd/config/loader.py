@@ -13,6 +13,7 @@ import yaml
 from proxyd.config.exposure import check_exposure
 from proxyd.config.functions import find_function
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
+from proxyd.core.posted import RESERVED
 from proxyd.errors import ConfigError, OptionError, Problem
 from proxyd.kinds import Kinds
 from proxyd.model.routes import place_of
@@ -257,6 +258,9 @@ class _Document:
         places: dict[object, str] = {}
         routes = self._data.get("routes")
         for key in routes if isinstance(routes, dict) else ():
+            if RESERVED in place_of(key)[1]:
+                words = f"{RESERVED} in a path is reserved for logins"
+                self._problems.append(_problem(words, ("routes", key), self._keys["routes", key]))
             first = places.setdefault(place_of(key), key)
             if first != key:
                 words = f"means the same as {first}, at {_at(self._keys['routes', first])}"

@@ -23,6 +23,8 @@ from proxyd.config.types import (
     MODE,
     NUMBER_RANGES,
     PORT_RANGE,
+    RATE,
+    RATE_UNITS,
     ROUTE_KEY,
     SERVER_NAME,
     SIZE,
@@ -44,6 +46,7 @@ from proxyd.option import (
     Pattern,
     Port,
     PortRange,
+    Rate,
     RouteKey,
     Seconds,
     Secret,
@@ -70,6 +73,10 @@ def _write_seconds(seconds: Seconds) -> str:
 def _write_size(count: ByteCount) -> int | str:
     unit, size = next((unit, size) for unit, size in reversed(BYTES.items()) if count % size == 0)
     return f"{count // size} {unit}" if count and size > 1 else int(count)
+
+
+def _write_rate(rate: Rate) -> str:
+    return f"{rate.amount}/{next(unit for unit, seconds in RATE_UNITS.items() if seconds == rate.seconds)}"
 
 
 def _write_mode(mode: FileMode) -> str:
@@ -123,6 +130,14 @@ NOTATIONS: Mapping[Any, Notation] = {
         "0 to 65535; 0 lets the system choose one.",
         ({"type": "integer", "minimum": 0, "maximum": 65535},),
         sample=9090,
+    ),
+    Rate: Notation(
+        "rate",
+        "`10/s`, `600/m` or `1000/h`: as many at once, and from then on spread evenly; `0/s` means that there is no "
+        "limit.",
+        (_whole(RATE),),
+        _write_rate,
+        sample="10/s",
     ),
     FileMode: Notation(
         "permissions",
@@ -222,7 +237,11 @@ class Declared:
 
 
 # Defaults that are sections of a kind.
-_BY_KIND: Mapping[str, Any] = {"listeners": list(DEFAULT_LISTENERS), "store": {"kind": "memory"}}
+_BY_KIND: Mapping[str, Any] = {
+    "listeners": list(DEFAULT_LISTENERS),
+    "store": {"kind": "memory"},
+    "auth": {"kind": "anonymous"},
+}
 
 
 def options_of(cls: Any) -> list[Declared]:

@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
 from proxyd.errors import OptionError, RequestError
 from proxyd.model.routes import INHERITED, Route, RouteOptions, place_of
 from proxyd.model.upstream import Upstream
+from proxyd.option import Secret
+
+RESERVED = ".proxyd"
+"""A segment that no route has: what is below it belongs to authenticators."""
 
 OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 """Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
 _encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def without_secrets(members: str, options: RouteOptions) -> str:
+    """The JSON object `members` of a route without what its `options` say is secret: the API shows the rest."""
+    if options is INHERITED:
+        return members
+    return json.dumps(_without_secrets(json.loads(members), options))
+
+
+def _without_secrets(members: Any, options: Any) -> Any:
+    if not attrs.has(type(options)) or not isinstance(members, dict):
+        return members
+    secret = _secrets_of(type(options))  # type: ignore[arg-type]  # a class is hashable
+    return {
+        name: _without_secrets(value, getattr(options, name, None))
+        for name, value in members.items()
+        if name not in secret
+    }
+
+
+@lru_cache(maxsize=64)
+def _secrets_of(cls: type) -> frozenset[str]:
+    kinds = get_type_hints(cls)
+    return frozenset(name for name, kind in kinds.items() if kind is Secret or Secret in get_args(kind))
 
 
 @attrs.define
@@ -51,6 +80,8 @@ class RouteReader:
             options = self.read_options(posted) if self.read_options is not None else INHERITED
         except OptionError as error:
             raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
+        if self.read_options is not None and RESERVED in place_of(key)[1]:
+            raise RequestError(400, f"{RESERVED} in a path is reserved for logins")
         members = {name: value for name, value in posted.items() if name != "last_activity"}
         members["target"] = target
         segments = place_of(key)[1]

@@ -23,12 +23,13 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory trusted_proxies",
+        "": "allow_anonymous drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory trusted_proxies",
         "api": "open tls.* token tokens",
+        "auth": "*",
         "errors": "directory statuses target",
         "health": "live ready",
-        "limits": "api_body api_bulk_body body chunk_line header_count header_line headers interim_responses request_line "
-        "route_path target trailers",
+        "limits": "api_body api_bulk_body body chunk_line connections connections_per_client header_count header_line "
+        "headers interim_responses request_line requests_per_client rewrite_body route_path target trailers",
         "log": "access access_file format level",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
         "ports": "allow enabled hosts rewrite_response",
@@ -38,9 +39,8 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "allow_anonymous api base_url host_routing jupyter_config server_packages servers start_page workers",
+        "": "api base_url host_routing jupyter_config server_packages servers start_page workers",
         "api": "address port route_options socket tls",
-        "limits": "rewrite_body",
         "log": "stall_after",
         "metrics": "address enabled names port socket",
         "store": "*",

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from proxyd.core.admission import cookie_lines
 from proxyd.core.framing import Body, FramingError
 from proxyd.core.head import CRLF, END_OF_HEAD, RequestHead
 from proxyd.errors import RequestError
@@ -82,7 +83,8 @@ class HTTPChannel(Protocol):
         host = address.host if isinstance(address, (IPv4Address, IPv6Address)) else ""
         self.peer = site.peer_at(host, secure=self.isSecure())
         site.channels.add(self)
-        site.deadlines.set(self, self.settings.timeouts.header)
+        if site.gate is None or site.gate.enter(self):
+            site.deadlines.set(self, self.settings.timeouts.header)
 
     def _take_settings(self) -> None:
         """Serve the next request with the settings as they are now; they stay until it is over."""
@@ -355,6 +357,11 @@ class HTTPChannel(Protocol):
         else:
             self._close()
 
+    def turn_away(self, answer: bytes) -> None:
+        """Say why nothing is read from this connection, and close it."""
+        self.transport.write(answer)
+        self._linger()
+
     def close_if_idle(self) -> None:
         """No more requests are served; the one that is being served is finished."""
         if self._state in {_State.IDLE, _State.HEAD}:
@@ -395,6 +402,8 @@ class HTTPChannel(Protocol):
         self._state = _State.ENDED
         self.site.deadlines.forget(self)
         self.site.channels.discard(self)
+        if self.site.gate is not None:
+            self.site.gate.leave(self)
         request, self.request = self.request, None
         if request is not None:
             request.client_lost(reason)
@@ -443,6 +452,8 @@ class HTTPChannel(Protocol):
         lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
         request = self.request
         if request is not None:
+            if request.admission is not None:
+                lines += cookie_lines(request.admission)
             if not request.may_keep_alive:
                 lines.append(b"Connection: close")
             elif request.head.version == 0:

@@ -51,8 +51,7 @@ class ErrorPages:
         if meters is not None:
             meters.request_failed(fault.status)
         if _wants_no_page(request):
-            fields = error.fields if isinstance(error, RequestError) else ()
-            request.answer(fault.status, list(fields), close=True)
+            request.answer(fault.status, list(fault.fields), close=True)
         elif self.target is not None:
             self.target.answer(request, fault, self._fields(request, fault))
         else:
@@ -87,10 +86,10 @@ class ErrorPages:
         return fault
 
     def _fields(self, request: Request, fault: Fault) -> list[bytes]:
-        fields = [_NOT_CACHED, b"X-Request-Id: " + request.request_id.encode()]
+        own = [_NOT_CACHED, b"X-Request-Id: " + request.request_id.encode()]
         if fault.retry_seconds:
-            fields.append(b"Retry-After: %d" % fault.retry_seconds)
-        return fields
+            own.append(b"Retry-After: %d" % fault.retry_seconds)
+        return [*own, *(field for field in fault.fields if field != _NOT_CACHED)]
 
     def _answer(self, request: Request, fault: Fault, *, close: bool = False) -> None:
         content_type, page = self._page(request, fault)

@@ -24,6 +24,7 @@ from proxyd.model.settings import Limits, Timeouts
 if TYPE_CHECKING:
     from proxyd.core.table import Entry
     from proxyd.http.errorpages import ErrorPages
+    from proxyd.http.gate import ConnectionGate
     from proxyd.http.request import Request
     from proxyd.net.deadlines import Deadlines
     from proxyd.websocket.relay import Relay
@@ -125,6 +126,7 @@ class Site(server.Site):
         settings: SiteSettings,
         access_log: ExchangeLog | None = None,
         meters: Meters | None = None,
+        gate: ConnectionGate | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(resource, reactor=clock)
@@ -134,6 +136,7 @@ class Site(server.Site):
         self.settings = settings
         self.access_log = access_log
         self.meters = meters
+        self.gate = gate
         # Notes that something happened on the route of an entry.
         self.touch = self._touch if meters is None else meters.timed_touch(self._touch)
         self.wall_clock = wall_clock
@@ -212,6 +215,8 @@ class Site(server.Site):
             self.meters.exchange_done(request)
         if self.access_log is not None:
             self.access_log.write(request)
+        if self.gate is not None and request.channel not in self.channels:  # what it had become is over
+            self.gate.leave(request.channel)
 
     def tunnel_began(self, tunnel: Tunnel | Relay) -> None:
         """A client's connection carries `tunnel` from now on."""

@@ -18,6 +18,7 @@ from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
 
 if TYPE_CHECKING:
+    from proxyd.http.gate import RequestGate
     from proxyd.http.site import Meters
 
 _JSON = [b"Content-Type: application/json"]
@@ -45,6 +46,7 @@ class RouteTree(StreamingResource):
 
     `table` is the truth; `build` makes the resource of an entry when its first request comes. `live` and `ready`
     are the exact request targets of the health checks, empty for none. `lenient` is that of `split_target`.
+    `gate` counts what each client asks for.
 
     Who answers, in this order:
 
@@ -64,10 +66,12 @@ class RouteTree(StreamingResource):
         ready: str = "",
         lenient: bool = False,
         meters: Meters | None = None,
+        gate: RequestGate | None = None,
     ) -> None:
         super().__init__()
         self.table = table
         self._meters = meters
+        self.gate = gate
         self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
         self.configure(live=live, ready=ready, lenient=lenient)
@@ -122,6 +126,8 @@ class RouteTree(StreamingResource):
             return
         if self._meters is not None:
             self._meters.request_came(head)
+        if self.gate is not None:
+            self.gate.enter(request)
         if target[:1] != b"/" and self._answers_itself(request):
             return
         path, request.query = split_target(target, lenient=self._lenient)

@@ -10,10 +10,11 @@ from typing import Literal, TypeVar
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.auth import AuthConfig
 from proxyd.model.relay import RelaySettings
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
-from proxyd.option import Seconds, option
+from proxyd.option import Rate, Seconds, option
 
 _Options = TypeVar("_Options", bound=attrs.AttrsInstance)
 
@@ -28,7 +29,7 @@ def over(own: _Options, defaults: _Options) -> _Options:
         default = getattr(defaults, field.name)
         if value is None:
             values[field.name] = default
-        elif attrs.has(type(value)) and type(default) is type(value):
+        elif attrs.has(type(value)) and type(value) is type(default):
             values[field.name] = over(value, default)
         else:
             values[field.name] = value
@@ -100,6 +101,10 @@ class RouteOptions:
         "`off` refuses handshakes with 403.",
     )
     timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
+    rate: Rate | None = option(
+        None, help="Requests to the route, of all clients together: beyond, 429 with Retry-After."
+    )
+    auth: AuthConfig | None = option(None, help="Who may use the route; default: what `auth` says for all of them.")
     upstream_tls: UpstreamTlsSettings | None = option(None, help="TLS with an upstream whose URL is `https://`.")
 
 
@@ -113,6 +118,7 @@ DEFAULT_OPTIONS = RouteOptions(
     response_headers=HeaderChanges(set={}, remove=()),
     websocket="tunnel",
     timeouts=RouteTimeouts(),
+    rate=Rate(0, 1),
     upstream_tls=UpstreamTlsSettings(),
 )
 """What holds when neither the route nor `route_defaults` says anything."""

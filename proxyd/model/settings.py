@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
 from proxyd.model.patterns import PatternSpec
 from proxyd.model.ports import PortsSettings
 from proxyd.model.routes import RouteOptions
@@ -20,6 +21,7 @@ from proxyd.option import (
     FilePath,
     Network,
     Port,
+    Rate,
     RouteKey,
     Seconds,
     Secret,
@@ -88,6 +90,13 @@ class Limits:
         ByteCount(256 * 1024 * 1024), help="The body of an API request that replaces all routes: else 413."
     )
     route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
+    connections: int = option(0, help="Connections of all clients together, 0 for any: else 503 with Retry-After.")
+    connections_per_client: int = option(
+        0, help="Connections from one address, 0 for any, trusted proxies excepted: else 429 with Retry-After."
+    )
+    requests_per_client: Rate = option(
+        Rate(0, 1), help="Requests of one client, IPv6 by /64: beyond, 429 with Retry-After."
+    )
     target: Literal["strict", "lenient"] = option(
         "strict",
         help="`strict` refuses request targets that hold a fragment, quotes or angle brackets; "
@@ -248,6 +257,10 @@ class Config:
         {},
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
+    )
+    auth: AuthConfig = attrs.field(
+        factory=AnonymousAuthConfig,
+        metadata={"help": "Who may use the routes, unless a route has an `auth` of its own.", "section": True},
     )
     allow_anonymous: bool = option(
         False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.web.resource import IResource
 
+from proxyd.builtins import KINDS
 from proxyd.core.changes import Change
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
@@ -17,10 +19,12 @@ from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import connection_gate, request_gate
 from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.metrics.meters import Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
@@ -32,6 +36,7 @@ from proxyd.option import Function
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
+from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
 
 
@@ -101,6 +106,7 @@ class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
     Patterns and ports are those of the configuration. With a `root`, that resource is served in place of all that.
+    `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -110,6 +116,7 @@ class Harness:
         options: RouteOptions | None = None,
         root: IResource | None = None,
         meters: Uncounted | None = None,
+        state: Path = Path(),
     ) -> None:
         self.clock = Clock()
         self.config = config = config or Config()
@@ -119,6 +126,10 @@ class Harness:
         self.table = RouteTable()
         self.access = Lines()
         defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
+
+        trusts = TrustedProxies(config.trusted_proxies).trusts
+        seconds = self.clock.seconds
+        guards = Guards(config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state)
 
         def forward(
             route: Route | ForwardPlan,
@@ -140,16 +151,26 @@ class Harness:
                 offered=offered,
             )
 
-        def build(entry: Entry) -> ForwardResource:
+        def build(entry: Entry) -> StreamingResource:
             route = entry.route
-            return forward(route, over(route.options, defaults), self.pools.of(route.upstream))
+            effective = over(route.options, defaults)
+            return guards.guard(route, effective, forward(route, effective, self.pools.of(route.upstream)))
 
-        def build_pattern(route: Route) -> ForwardResource:
-            return forward(route, route.options, self.pools.of(route.upstream))
+        def build_pattern(route: Route) -> StreamingResource:
+            return guards.guard_pattern(route, forward(route, route.options, self.pools.of(route.upstream)))
 
         health = config.health
         lenient = config.limits.target == "lenient"
-        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient, meters=meters)
+        self.tree = RouteTree(
+            self.table,
+            build,
+            live=health.live,
+            ready=health.ready,
+            lenient=lenient,
+            meters=meters,
+            gate=request_gate(config.limits, trusts),
+        )
+        guards.mount(self.tree)
         if config.patterns:
             self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
         self.ports = Ports(
@@ -160,7 +181,7 @@ class Harness:
             make_rewriting=make_rewriting,
             build=forward,
         )
-        self.ports.apply(config, defaults)
+        self.ports.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -178,6 +199,7 @@ class Harness:
             ),
             access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
             meters=meters,
+            gate=connection_gate(config.limits, seconds),
             wall_clock=self.clock.seconds,
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -11,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
+from proxyd.api.tokens import state_directory
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
@@ -18,10 +21,12 @@ from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import RequestGate, connection_gate, request_gate
 from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
@@ -41,6 +46,7 @@ from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
+from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
@@ -51,6 +57,7 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class DataPath:
         *,
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
+        state: Path | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -76,6 +84,9 @@ class DataPath:
         self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
+        self._state = state or state_directory(config.state_directory, {})
+        self._guards = self._make_guards(config)
+        self._gate = connection_gate(config.limits, self.deadlines.seconds)
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -83,7 +94,9 @@ class DataPath:
             ready=config.health.ready,
             lenient=config.limits.target == "lenient",
             meters=meters,
+            gate=self._request_gate(config),
         )
+        self._guards.mount(self.tree)
         self.ports = Ports(
             self.tree,
             names,
@@ -107,11 +120,15 @@ class DataPath:
             settings=self._site_settings(),
             access_log=self._access_log if logs_access else None,
             meters=self._meters if logs_access else None,
+            gate=self._gate if logs_access else None,
         )
         self.sites.append(site)
         if logs_access:
             self._public_sites.append(site)
         return site
+
+    def _request_gate(self, config: Config) -> RequestGate | None:
+        return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts)
 
     def _site_settings(self) -> SiteSettings:
         config = self._config
@@ -147,8 +164,24 @@ class DataPath:
         config = self._config
         return Pools(Dialer(self.reactor, names), self.deadlines, config.pool, config.limits, self._meters)
 
-    def _build_resource(self, entry: Entry) -> ForwardResource:
-        return self._forward(entry.route, over(entry.route.options, self._defaults))
+    def _make_guards(self, config: Config) -> Guards:
+        """What stands in front of the routes.
+
+        Raises `OSError` for a key of cookies that can neither be read nor made.
+        """
+        return Guards(
+            config,
+            self._kinds,
+            self.table,
+            seconds=self.deadlines.seconds,
+            wall_clock=time.time,
+            trusts=TrustedProxies(config.trusted_proxies).trusts,
+            state=self._state,
+        )
+
+    def _build_resource(self, entry: Entry) -> StreamingResource:
+        options = over(entry.route.options, self._defaults)
+        return self._guards.guard(entry.route, options, self._forward(entry.route, options))
 
     def _forward(self, route: Route, options: RouteOptions) -> ForwardResource:
         """What serves a route with options that are complete."""
@@ -180,9 +213,12 @@ class DataPath:
         routes = None
         if config.patterns:
             patterns = Patterns(config.patterns, self._defaults)
-            routes = PatternRoutes(patterns, lambda route: self._forward(route, route.options))
+            guards = self._guards
+            routes = PatternRoutes(
+                patterns, lambda route: guards.guard_pattern(route, self._forward(route, route.options))
+            )
         self.tree.set_patterns(routes)
-        self.ports.apply(config, self._defaults)
+        self.ports.apply(config, self._defaults, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -249,8 +285,16 @@ class DataPath:
             if isinstance(section, ServerTlsSettings):
                 ServerTls(section).load()
 
+        guards = self._make_guards(config)
+
         def take(access_writer: Writer | None) -> None:
-            self._config = config
+            before, self._config = self._config, config
+            self._guards.unmount(self.tree)
+            self._guards = guards
+            guards.mount(self.tree)
+            if config.limits != before.limits or config.trusted_proxies != before.trusted_proxies:
+                self._gate = connection_gate(config.limits, self.deadlines.seconds)
+                self.tree.gate = self._request_gate(config)
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"
             self.pools.reconfigure(config.pool, config.limits, contexts)
@@ -262,6 +306,7 @@ class DataPath:
                 site.settings = self._site_settings()
             for site in self._public_sites:
                 site.access_log = self._access_log
+                site.gate = self._gate
             for step in steps:
                 step()
             for entry in self.table:

@@ -17,6 +17,7 @@ from proxyd.option import Function
 from proxyd.upstream.checked import CheckedNames
 from proxyd.upstream.dialing import Names
 from proxyd.upstream.pools import Pools, UpstreamPool
+from proxyd.workers.guards import Guards
 
 # How often the log says that ports are off.
 _REMINDER_SECONDS = 60.0
@@ -49,7 +50,7 @@ class Ports:
         self._pools: Pools | None = None
         self._prefix: tuple[str, ...] = ()
 
-    def apply(self, config: Config, options: RouteOptions) -> None:
+    def apply(self, config: Config, options: RouteOptions, guards: Guards) -> None:
         """Serve ports as `config` says from now on; `options` are those of a route that says nothing.
 
         Exchanges and tunnels that are under way go on.
@@ -74,7 +75,7 @@ class Ports:
             rewriting = self._make_rewriting(config.ports.rewriters, offered)
             return self._build(plan, options, pools.of(place.upstream), rewriting)
 
-        tree.mount(rules.prefix, PortsResource(rules, build), Rank.BUILT_IN)
+        tree.mount(rules.prefix, guards.guard_mounted(rules.prefix, PortsResource(rules, build)), Rank.BUILT_IN)
 
     @property
     def idle(self) -> int:

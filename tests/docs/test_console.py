@@ -85,6 +85,10 @@ class ConsoleTests(SynchronousTestCase):
         """As a service of the system."""
         self.check("docs/howto/systemd.md")
 
+    def test_howto_token_login(self) -> None:
+        """Who comes in, and who does not."""
+        self.check("docs/howto/token-login.md")
+
     def test_no_document_is_forgotten(self) -> None:
         """Each one with console blocks has its test above."""
         names = {name_of(path) for path in DOCUMENTS if any(block.language == "console" for block in blocks_of(path))}

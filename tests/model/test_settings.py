@@ -50,6 +50,9 @@ class ConfigTests(SynchronousTestCase):
                 "interim_responses": 16,
                 "api_body": 16 * 1024 * 1024,
                 "route_path": 4 * 1024,
+                "connections": 0,
+                "connections_per_client": 0,
+                "requests_per_client": (0, 1),
                 "target": "strict",
             },
         )
