@@ -103,6 +103,7 @@ class UpstreamError(ProxydError):
     """An upstream did not do its part; `status` is the gateway status of RFC 9110 §15.6."""
 
     status = 502
+    retry_seconds = 0  # after how long another attempt may go better; 0: nobody knows
 
     def __init__(self, upstream: str, detail: str = "") -> None:
         self.upstream = upstream
@@ -127,6 +128,14 @@ class ConnectTimeoutError(UpstreamError):
 
     status = 504
     what = "did not accept a connection in time"
+
+
+class UpstreamBusyError(UpstreamError):
+    """All of `pool.connections_per_upstream` were in use for as long as a client waits for a connection."""
+
+    status = 503
+    what = "has no connection to spare"
+    retry_seconds = 1
 
 
 class ResponseTimeoutError(UpstreamError):

@@ -30,20 +30,29 @@ class IListener(Interface):
     where = Attribute("The URL or path of the socket, for people.")
     purpose = Attribute("What is there for a client, as a word in front of `where`.")
 
+    def inherit(sockets: Any) -> None:  # noqa: N805  # zope interfaces have no self
+        """Take what was opened for it before the start out of `proxyd.system.activation.InheritedSockets`.
+
+        Comes before `open`, which then listens on that.
+        """
+
     def open() -> None:
         """Bind and listen.
 
         Raises `ListenError` and `TlsError`.
         """
 
-    def refresh(*, force: bool) -> bool:
-        """Read again what was read from files and has changed, or everything with `force`.
-
-        What cannot be used is logged, changes nothing, and makes it False.
-        """
+    def refresh() -> None:
+        """Read again what was read from files and has changed; what cannot be used is logged, and changes nothing."""
 
     def certificates() -> list[tuple[str, float]]:
         """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
+
+    def prepare(config: Any) -> Callable[[], None]:  # noqa: N805
+        """Read what other settings of the same place need; what is returned takes them, and does not fail.
+
+        Nothing has changed before that is called. Works on any thread. Raises `TlsError`.
+        """
 
     def close() -> Deferred[None]:
         """Take no new connections, and remove what lies on disk."""

@@ -42,6 +42,9 @@ RouteKey = NewType("RouteKey", str)
 Network = NewType("Network", str)
 """An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets."""
 
+Workers = NewType("Workers", int)
+"""How many processes serve traffic."""
+
 ServerName = NewType("ServerName", str)
 """The name of a managed server: one path segment, or several with `/` between them."""
 
@@ -70,7 +73,7 @@ def option(default: T, *, help: str, example: object = None) -> T:  # noqa: A002
 
     `example` is something that a user could write, for an option that has nothing by default.
     """
-    metadata = {HELP: help, EXAMPLE: example}
+    metadata = {HELP: help} if example is None else {HELP: help, EXAMPLE: example}
     if isinstance(default, (dict, list, set)):
         return attrs.field(factory=lambda: type(default)(default), metadata=metadata)
     return attrs.field(default=default, metadata=metadata)

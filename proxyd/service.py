@@ -5,34 +5,36 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from proxyd import __version__
 from proxyd.api.description import DescriptionApi
 from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
 from proxyd.api.native import NativeRoutesApi
-from proxyd.api.reload import ReloadApi, Report
+from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
-from proxyd.core.posted import RouteReader
+from proxyd.core.posted import OptionsReader, RouteReader
+from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError, Problem, StoreError, TlsError
+from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -45,9 +47,16 @@ from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Port
+from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.stores.feed import TableFeed
+from proxyd.system.activation import InheritedSockets
+from proxyd.system.limits import raise_open_files_limit
+from proxyd.system.notify import Notifier
+from proxyd.system.signals import answer_requests, leave_last_words
+from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
+from proxyd.workers.dump import dump_state
 
 
 class ProxyService(Service):
@@ -68,33 +77,47 @@ class ProxyService(Service):
         *,
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
-        environ: Mapping[str, str] = os.environ,
+        environ: MutableMapping[str, str] = os.environ,
     ) -> None:
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
         self._environ = environ
         self._file = file
+        self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
+        self._observer: LogObserver | None = None
         self._access_writer: LineWriter | None = None
+        self._dropped_before = 0
         self.table = RouteTable()
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._events: Events | None = None
-        typed = config.api is None or config.api.route_options == "typed"
-        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
+        self._static_routes: Mapping[str, Route] = {}
+        self.reader = RouteReader(config.host_routing, options_reader(config))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
         self.api: IListener | None = None
         self.metrics: IListener | None = None
         self.meters: Meters | ChpMeters | None = None
         self._lag: EventLoopLag | None = None
+        self._stalls: StallWatch | None = None
+        self._opened = 0.0
+        self.notifier = Notifier(environ, reactor)
+        # The limits of descriptors that were there before we raised ours: children get them again.
+        self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
+        self._api_root: ApiResource | None = None
+        self._routes_api: RoutesApi | None = None
+        self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
 
     def observer(self) -> LogObserver:
         """What writes the events of this process."""
-        log = self._config.log
-        return LogObserver(self.writer.write, log.format, log.level, colors=os.isatty(sys.stdout.fileno()))
+        if self._observer is None:
+            log = self._config.log
+            colors = os.isatty(sys.stdout.fileno())
+            self._observer = LogObserver(self.writer.write, log.format, log.level, colors=colors)
+        return self._observer
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application, and give it our form of log."""
@@ -120,46 +143,85 @@ class ProxyService(Service):
         process.
         """
         config = self._config
-        raise_open_files_limit()
-        self.feed.set_static(static_route(key, spec) for key, spec in config.routes.items())
+        leave_last_words()
+        self.open_files_limit = raise_open_files_limit()
+        self._opened = time.monotonic()
+        self.writer.told_of_drops = self._tell_of_drops
+        self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
+        self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
-        if config.log.access_file:
-            self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
+        self._access_writer = self._open_access_file(config)
+        stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
             config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
         )
-        exposition = self._make_exposition(data_path, access_writer)
+        exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
             self.metrics = self._make_metrics_listener(data_path, exposition)
             data_path.listeners.append(self.metrics)
         if config.api is not None:
             self.api = self._make_api(data_path, config.api, store, None if self.metrics else exposition)
             data_path.listeners.append(self.api)
-        data_path.open()
+        data_path.open(InheritedSockets.of(self._environ))
         data_path.reactor.pause()
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        answer_requests(
+            self._reactor,
+            {signal.SIGHUP: self.reload, signal.SIGUSR1: self.reopen_logs, signal.SIGUSR2: self.dump_state},
+        )
         if self._lag is not None:
             self._lag.start()
+        stalls.start()
         filling = Deferred.fromCoroutine(self._fill_table(store))
         filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
         if self._store_error is not None:
             raise self._store_error
-        if config.pid_file:
-            Path(config.pid_file).write_text(str(os.getpid()))
-            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+        self._write_pid_file(config.pid_file)
 
-    def reload(self) -> Deferred[Report]:
-        """Read the certificates and keys of TLS again."""
+    def _open_access_file(self, config: Config) -> LineWriter | None:
+        if not config.log.access_file:
+            return None
+        writer = LineWriter.to_file(config.log.access_file, self._reactor)
+        writer.told_of_drops = self._tell_of_drops
+        return writer
+
+    def _write_pid_file(self, path: str) -> None:
+        if path:
+            Path(path).write_text(str(os.getpid()))
+            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=path)
+
+    def reopen_logs(self) -> None:
+        """Go on in the files that are at the paths of the logs now: somebody has moved the old ones away."""
+        writer = self._access_writer
+        if writer is None:
+            self._log.info("there is no log file to open again")
+            return
+        try:
+            writer.reopen()
+        except OSError as error:
+            self._log.error("the access log cannot be opened again, and stays where it is: {error}", error=error)
+        else:
+            self._log.info("the access log is opened again")
+
+    def dump_state(self) -> None:
+        """Log how things are."""
         if self.data_path is None:
-            return succeed(Report(problems=(Problem("proxyd is ending"),)))
-        self._log.info("reading certificates and keys again")
-        applied = self.data_path.refresh_tls(force=True)
-        if isinstance(self.meters, Meters):
-            self.meters.reload_done(applied=applied)
-        problem = Problem("some certificates cannot be used, and stay as they were; see the log")
-        return succeed(Report(applied=("certificates",)) if applied else Report(problems=(problem,)))
+            return
+        facts = [f"proxyd {__version__}, up {time.monotonic() - self._opened:.0f} s"]
+        if self._lag is not None and self._stalls is not None:
+            facts.append(f"event loop: at most {self._lag.seconds:.3f} s late, stalls: {self._stalls.count}")
+        dropped = self.writer.dropped + (self._access_writer.dropped if self._access_writer is not None else 0)
+        facts.append(f"lines of the logs dropped: {dropped}")
+        dump_state(self.data_path, facts, self._config.log.level)
+
+    def _tell_of_drops(self, count: int) -> None:
+        self._log.warn("{count} lines of a log were dropped, because its reader did not keep up", count=count)
+
+    def _make_stall_log(self) -> Logger:
+        log = self._config.log
+        observer = LogObserver(self.writer.write_from_thread, log.format, log.level)
+        return Logger(namespace="proxyd.system.stalls", observer=observer)
 
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
@@ -179,6 +241,13 @@ class ProxyService(Service):
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
             self._announce(data_path)
+            self._reloads.begin()
+            # Not before the reactor turns, and the rest of the start has gone well.
+            self._reactor.callLater(0, self._notify_ready)
+
+    def _notify_ready(self) -> None:
+        if self.data_path is not None:
+            self.notifier.ready(f"serving; listeners: {len(self.data_path.listeners)}, routes: {len(self.table)}")
 
     def _end_without_routes(self, failure: Failure) -> None:
         """End with one line and status 1; before the reactor runs, whoever starts us does that."""
@@ -216,7 +285,7 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_exposition(self, data_path: DataPath, access_writer: LineWriter) -> Exposition | None:
+    def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
         if isinstance(meters, Meters):
             lag = self._lag = EventLoopLag(data_path.reactor)
@@ -224,7 +293,8 @@ class ProxyService(Service):
                 meters,
                 data_path.gauges,
                 lag=lambda: lag.seconds,
-                dropped_lines=lambda: access_writer.dropped,
+                stalls=lambda: 0 if self._stalls is None else self._stalls.count,
+                dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
             )
         return None if meters is None else ChpExposition(meters)
@@ -250,7 +320,7 @@ class ProxyService(Service):
         limits = config.limits
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         if api.route_options == "verbatim":
-            routes = RoutesApi(
+            routes: RoutesApi = RoutesApi(
                 self.table,
                 store,
                 self._reactor,
@@ -260,7 +330,10 @@ class ProxyService(Service):
             )
             root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
         else:
-            root = self._make_native_api(store, tokens)
+            tags = Tags(self.table)
+            routes = NativeRoutesApi(self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=limits)
+            root = self._make_native_api(routes, tags, tokens)
+        self._routes_api, self._api_root = routes, root
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -273,11 +346,7 @@ class ProxyService(Service):
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
-    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
-        tags = Tags(self.table)
-        routes = NativeRoutesApi(
-            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
-        )
+    def _make_native_api(self, routes: NativeRoutesApi, tags: Tags, tokens: tuple[str, ...]) -> ApiResource:
         root = ApiResource(NativeRoutesApi.router, routes, tokens)
         root.add(DescriptionApi.router, DescriptionApi(self._kinds))
         events = self._events = Events(tags, self._reactor)
@@ -286,31 +355,127 @@ class ProxyService(Service):
         root.add(ReloadApi.router, ReloadApi(self.reload))
         return root
 
+    # Reloading.
+
+    def reload(self) -> Deferred[Report]:
+        """Read the configuration, and all files that it names, again, and apply what has changed.
+
+        The Deferred does not fail: the report has the problems because of which nothing changed.
+        """
+        return self._reloads.run()
+
+    def _reload_began(self) -> None:
+        """A reload begins."""
+        self.notifier.reloading()
+
+    def _reload_done(self, report: Report) -> None:
+        """It is over, however it ended."""
+        self._notify_ready()
+        if isinstance(self.meters, Meters):
+            self.meters.reload_done(applied=report.is_good)
+
+    def _prepare(self) -> Take:
+        """Read and try everything that another configuration needs; called on a thread.
+
+        Raises `ConfigError`, `TlsError` and `OSError`.
+        """
+        running, data_path = self._config, self.data_path
+        if data_path is None:
+            raise ConfigError([Problem("proxyd is ending")])
+        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        plan = plan_reload(running, wanted)
+        config = plan.config
+        directory = config.errors.directory
+        if directory and directory != running.errors.directory and not Path(directory).is_dir():
+            raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
+        known = self._static_routes
+        routes: dict[str, Route] = {
+            key: known[key] if running.routes.get(key) == spec else static_route(key, spec)
+            for key, spec in config.routes.items()
+        }
+        take_data_path = data_path.prepare(config, plan.new_listeners)
+        take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
+
+        def take() -> Report:
+            access_writer = self._take_files(config)
+            take_data_path(access_writer)
+            if take_tls is not None:
+                take_tls()
+            self._static_routes = routes
+            self.feed.set_static(routes.values())
+            return Report(plan.applied, plan.needs_restart)
+
+        return take
+
+    def _take_files(self, config: Config) -> LineWriter:
+        """Have what `config` says, but for the data path; gives back the writer of the access log.
+
+        Raises `OSError`; nothing has changed then.
+        """
+        running = self._config
+        tokens = None
+        if config.api is not None and (config.api, config.state_directory) != (running.api, running.state_directory):
+            tokens = api_tokens(config.api, state_directory(config.state_directory, self._environ), self._environ)
+        access_writer = self._open_access_file(config)
+        try:
+            if config.pid_file != running.pid_file:
+                self._write_pid_file(config.pid_file)
+        except OSError:
+            if access_writer is not None:
+                access_writer.close()
+            raise
+        if config.pid_file != running.pid_file:
+            self._remove_pid_file()
+        self._config = config
+        self.observer().configure(config.log.format, config.log.level)
+        before, self._access_writer = self._access_writer, access_writer
+        if before is not None:
+            self._dropped_before += before.dropped
+            before.close(0)  # what it has goes on being written, without us
+        self.reader.read_options = options_reader(config)
+        if self._api_root is not None and tokens is not None:
+            self._api_root.accept(tokens)
+        if self._routes_api is not None:
+            self._routes_api.max_body = config.limits.api_body
+            self._routes_api.max_path = config.limits.route_path
+        if isinstance(self._routes_api, NativeRoutesApi):
+            self._routes_api.max_bulk_body = config.limits.api_bulk_body
+        return access_writer or self.writer
+
     # Stopping.
 
     def stopService(self) -> Deferred[None] | None:
-        """Take no new clients, finish what is served within `drain_seconds`, and end; a second signal hurries."""
+        """Take no new clients, after `drain_delay_seconds`, finish what is served within `drain_seconds`, and end.
+
+        A second signal hurries.
+        """
         super().stopService()
+        self._reloads.end()
         data_path = self.data_path
         if data_path is None:
             return None
         self._log.info("stopping, once what is being served is finished")
+        self.notifier.stopping("finishing what is being served")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
         if self._events is not None:
             self._events.close()
-        done = data_path.stop_listening()
+        done = data_path.announce_end(self._config.drain_delay_seconds)
+        done.addCallback(lambda _: data_path.stop_listening())
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self.close())
         return done
 
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
+        self._reloads.end()
         data_path, self.data_path = self.data_path, None
         if self._events is not None:
             self._events.close()
-        if self._lag is not None:
-            self._lag.stop()
+        for watch in (self._lag, self._stalls):
+            if watch is not None:
+                watch.stop()
+        self.notifier.close()
         if self.store is not None:
             self.store.close()
         try:
@@ -340,6 +505,12 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     return Route(key, upstream, segments, host, options, members)
 
 
+def options_reader(config: Config) -> OptionsReader | None:
+    """What reads the options of posted routes."""
+    typed = config.api is None or config.api.route_options == "typed"
+    return read_posted_options if typed else None
+
+
 def make_meters(config: Config) -> Meters | ChpMeters | None:
     """What counts, if anybody can see it."""
     metrics = config.metrics
@@ -352,10 +523,3 @@ def complain(error: Exception) -> None:
     """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
     with suppress(OSError):
         print(f"proxyd: {error}", file=sys.__stderr__, flush=True)
-
-
-def raise_open_files_limit() -> None:
-    """Take as many descriptors as the system allows: an exchange needs two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -9,16 +9,7 @@ import attrs
 
 from proxyd.api.resource import Answer, Call, ExplainedError, Function
 from proxyd.api.router import Router
-from proxyd.errors import Problem
-
-
-@attrs.frozen
-class Report:
-    """How a reload ended: what has changed, what will at the next start, or why nothing has."""
-
-    applied: tuple[str, ...] = ()
-    needs_restart: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
+from proxyd.core.reload import Report
 
 
 class ReloadApi:

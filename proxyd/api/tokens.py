@@ -44,6 +44,15 @@ def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
     return next(filter(None, chosen), "")
 
 
+def known_token(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> str:
+    """A token that the API accepts, for who asks it; "" if it is open, or the token is not ours to see."""
+    token = configured_token(api, environ)
+    if not token and not api.open:
+        with suppress(OSError):
+            token = (state / "token").read_text().strip()
+    return token
+
+
 def read_or_make_token(path: Path) -> str:
     """The token in the file at `path`, made at the first start, for its owner's eyes only."""
     with suppress(FileNotFoundError):

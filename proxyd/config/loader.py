@@ -45,7 +45,7 @@ def find(environ: Mapping[str, str], system: Path = _SYSTEM_FILE) -> Path | None
 
 
 def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read the file at `path`, and `conf.d/*.yaml` beside it.
+    """Read the file at `path`, and `conf.d/*.yaml` beside it; in all of them, paths count from where `path` is.
 
     Raises `ConfigError` with every problem at once.
     """
@@ -53,7 +53,7 @@ def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> C
     document.read(path)
     for piece in sorted((path.parent / "conf.d").glob("*.yaml")):
         document.read(piece)
-    return document.structure(kinds, path.parent)
+    return document.structure(kinds, path.parent.absolute())
 
 
 def parse(text: str, kinds: Kinds, environ: Mapping[str, str] | None = None, *, name: str = "<text>") -> Config:

@@ -38,6 +38,7 @@ from proxyd.option import (
     ServerName,
     UpstreamUrl,
     UrlPath,
+    Workers,
 )
 
 
@@ -119,7 +120,7 @@ NOTATIONS: Mapping[Any, Notation] = {
     ),
     FilePath: Notation(
         "path",
-        "A file or a directory; a relative path counts from the directory of the configuration file.",
+        "A file or a directory; a relative path counts from the directory of the configuration file, in `conf.d`, too.",
         (TEXT,),
         sample="path/of/it",
     ),
@@ -170,6 +171,7 @@ NOTATIONS: Mapping[Any, Notation] = {
         (_whole(PYTHON_NAME),),
         sample="module:attribute",
     ),
+    Workers: Notation("number of processes", "1, for the time being.", ({"const": 1},)),
 }
 """The types of single values."""
 

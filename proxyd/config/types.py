@@ -38,6 +38,7 @@ from proxyd.option import (
     ServerName,
     UpstreamUrl,
     UrlPath,
+    Workers,
 )
 
 Path_ = tuple[str | int, ...]
@@ -104,6 +105,7 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(UrlPath, read_url_path)
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
+    hook(Workers, read_workers)
     hook(ServerName, read_server_name)
     hook(PortRange, read_port_range)
     hook(Pattern, read_pattern)
@@ -468,6 +470,13 @@ def read_network(value: Any) -> Network:
                 f"expected an address, a network such as 10.0.0.0/8, or unix, got {_shown(value)}"
             ) from None
     return Network(text)
+
+
+def read_workers(value: Any) -> Workers:
+    """Read how many processes serve traffic."""
+    if value == "auto" or read_int(value) != 1:
+        raise OptionError(f"expected 1, got {_shown(value)}: this version serves traffic in one process")
+    return Workers(1)
 
 
 def read_server_name(value: Any) -> ServerName:

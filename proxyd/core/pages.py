@@ -37,11 +37,15 @@ _CHP_TITLES = {404: "Not Found", 503: "Proxy Target Missing"}
 
 @attrs.frozen
 class Fault:
-    """An error of the proxy's own: the `status` of its answer, a `title` for people, a `detail` for the log."""
+    """An error of the proxy's own: the `status` of its answer, a `title` for people, a `detail` for the log.
+
+    `retry_seconds` is after how long the client may try again, 0 if nobody knows.
+    """
 
     status: int
     title: str
     detail: str
+    retry_seconds: int = 0
 
     @property
     def message(self) -> str:
@@ -52,9 +56,9 @@ class Fault:
 def fault_of(error: RequestError | UpstreamError, statuses: str) -> Fault:
     """The answer for an error. `statuses`: `rfc`, or `chp` for 503 whatever an upstream did wrong."""
     status = 503 if statuses == "chp" and isinstance(error, UpstreamError) else error.status
-    if statuses == "chp":
-        return Fault(status, _CHP_TITLES.get(status, "Proxy Error"), str(error))
-    return Fault(status, reason_phrase(status).decode(), str(error))
+    retry_seconds = error.retry_seconds if isinstance(error, UpstreamError) else 0
+    title = _CHP_TITLES.get(status, "Proxy Error") if statuses == "chp" else reason_phrase(status).decode()
+    return Fault(status, title, str(error), retry_seconds)
 
 
 def reason_phrase(status: int) -> bytes:

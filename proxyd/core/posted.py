@@ -18,7 +18,7 @@ OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
-@attrs.frozen
+@attrs.define
 class RouteReader:
     """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect."""
 

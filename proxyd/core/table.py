@@ -128,7 +128,9 @@ class RouteTable:
         self._static = {_place(route): route for route in routes}
         covered = {_place(route) for route in self._changing.values()}
         for place in before.keys() | self._static.keys():
-            if place not in covered and before.get(place) != self._static.get(place):
+            old, new = before.get(place), self._static.get(place)
+            # Of 100,000 routes most are the same objects, and need not be compared.
+            if old is not new and old != new and place not in covered:
                 self._uncover(place, now)
 
     def _at(self, place: _Place) -> Entry | None:

@@ -19,6 +19,7 @@ from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
 from proxyd.core.retry import is_repeatable, may_retry
 from proxyd.core.upgrade import is_agreed
 from proxyd.errors import ConnectionCutError, MalformedResponseError, RequestError, UpstreamError
+from proxyd.http.accesslog import printable
 from proxyd.websocket.relay import Relay
 from proxyd.websocket.tunnel import Tunnel
 
@@ -299,15 +300,18 @@ class Exchange:
         client, upstream = channel.transport, connection.transport
         early = channel.take_early()
         opening = self._resource.plan.switching_head(head)
+        label = printable(request.head.target.partition(b"?")[0])
         self._touch()
         if self.relays is None or self._resource.relay is None:
             tunnel = Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended)
+            tunnel.label = label
             channel.site.tunnel_began(tunnel)
             client.write(opening + data)
             request.body_sent = len(data)
             tunnel.join(client, upstream, early)
         else:
             relay = Relay(self._resource.relay, channel.site.deadlines, self._touch, self._tunnel_ended)
+            relay.label = label
             channel.site.tunnel_began(relay)
             client.write(opening)
             relay.join(client, upstream, early, data, (self.relays.client, self.relays.upstream))

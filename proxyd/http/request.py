@@ -133,7 +133,7 @@ class Request(server.Request):
 
     def fail(self, error: RequestError | UpstreamError) -> None:
         """Send the page of an error."""
-        self.channel.site.error_pages.answer(self, error)
+        self.channel.settings.error_pages.answer(self, error)
 
     def done(self, *, keep_alive: bool) -> None:
         """The response is complete."""

@@ -44,9 +44,13 @@ class RouteTree(StreamingResource):
         self._meters = meters
         self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
+        self.configure(live=live, ready=ready, lenient=lenient)
+        self._mounted: PrefixTree[tuple[int, IResource]] = PrefixTree()
+
+    def configure(self, *, live: str, ready: str, lenient: bool) -> None:
+        """Take these settings for the requests to come."""
         self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
         self._lenient = lenient
-        self._mounted: PrefixTree[tuple[int, IResource]] = PrefixTree()
 
     def mount(self, segments: Iterable[str], resource: IResource) -> None:
         """Let `resource`, and what is below it, answer at a prefix that is no route."""

@@ -22,6 +22,7 @@ from proxyd.option import (
     ServerName,
     UpstreamUrl,
     UrlPath,
+    Workers,
     option,
     section,
 )
@@ -115,6 +116,11 @@ class PoolSettings:
 
     idle_per_upstream: int = option(64, help="Idle connections kept for each upstream.")
     idle_seconds: float = option(60.0, help="How long an idle connection is kept.")
+    connections_per_upstream: int = option(
+        0,
+        help="Connections to one upstream, WebSockets excepted; 0 for any. Beyond, requests wait for as long as "
+        "`timeouts.connect`, first come, first served: else 503.",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +133,11 @@ class LogSettings:
         "combined", help="Form of the access log, one line for each exchange."
     )
     access_file: FilePath = option(
-        FilePath(""), help="File of the access log; empty: standard output, with the other lines."
+        FilePath(""),
+        help="File of the access log, opened again on SIGUSR1; empty: standard output, with the other lines.",
+    )
+    stall_after: Seconds = option(
+        Seconds(5), help="An event loop that stands still for so long is logged, with where it hangs."
     )
 
 
@@ -223,6 +233,7 @@ class Config:
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
+    workers: Workers = option(Workers(1), help="Processes that serve traffic; this version has one.")
     store: StoreConfig = attrs.field(
         factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )
@@ -251,7 +262,8 @@ class Config:
     )
     python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(
-        (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
+        (Network("127.0.0.0/8"), Network("::1"), Network("unix")),
+        help="Peers whose X-Forwarded-* and PROXY headers are believed.",
     )
     errors: ErrorSettings = section(ErrorSettings, help="Error pages.")
     health: Health = section(Health, help="Health checks.")
@@ -265,6 +277,11 @@ class Config:
     )
     pid_file: FilePath = option(FilePath(""), help="File that holds the process id while proxyd runs.")
     drain_seconds: float = option(30.0, help="How long requests may go on after SIGTERM.")
+    drain_delay_seconds: float = option(
+        0.0,
+        help="How long new clients are still served after SIGTERM, before `drain_seconds` begin, while `health.ready` "
+        "already answers 503: the time that load balancers take to notice.",
+    )
 
     def __attrs_post_init__(self) -> None:
         """Check what a path below which others live has to be.

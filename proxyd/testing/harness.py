@@ -16,7 +16,7 @@ from proxyd.http.accesslog import CombinedLog
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.resources import ForwardResource
-from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.metrics.meters import Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
@@ -121,11 +121,13 @@ class Harness:
             root or self.tree,
             clock=self.clock,
             deadlines=self.deadlines,
-            timeouts=config.timeouts,
-            limits=config.limits,
-            long_line_status=431 if config.errors.statuses == "chp" else 414,
-            trusted=TrustedProxies(config.trusted_proxies),
-            error_pages=pages,
+            settings=SiteSettings.make(
+                config.timeouts,
+                config.limits,
+                long_line_status=431 if config.errors.statuses == "chp" else 414,
+                trusted=TrustedProxies(config.trusted_proxies),
+                error_pages=pages,
+            ),
             access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
             meters=meters,
             wall_clock=self.clock.seconds,

@@ -55,6 +55,8 @@ class Relay:
         self.passed = passed
         self.to_client = 0
         self.to_upstream = 0
+        self.began = deadlines.seconds()
+        self.label = ""  # what it is called in a state dump
         self._plan = plan
         self._ended = ended
         self._ends: tuple[RelayEnd, ...] = ()

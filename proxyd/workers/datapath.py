@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -10,11 +11,11 @@ from twisted.web.resource import IResource
 
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
-from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
+from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.resources import ForwardResource
-from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
@@ -22,17 +23,18 @@ from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, ListenerConfig
-from proxyd.model.tls import UpstreamTlsSettings
+from proxyd.model.tls import ServerTlsSettings, UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
+from proxyd.net.certificates import ClientContexts, ServerTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
+from proxyd.system.activation import InheritedSockets
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
 from proxyd.websocket.relay import RelayPlan
+from proxyd.workers.drain import Drain
 
-# How often a drain looks whether everything is over.
-_DRAIN_LOOK_SECONDS = 0.05
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
 
@@ -56,7 +58,6 @@ class DataPath:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
-        self._drained_by = 0.0
         self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
@@ -64,11 +65,7 @@ class DataPath:
         dialer = Dialer(self.reactor, Resolver(main_reactor))
         self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
-        access_log = None
-        if access_writer is not None and config.log.access != "off":
-            kind = JsonLog if config.log.access == "json" else CombinedLog
-            access_log = kind(access_writer, self.deadlines.seconds)
-        self._access_log = access_log
+        self._access_log = self._make_access_log(access_writer)
         self._meters = meters
         self.tree = RouteTree(
             table,
@@ -79,25 +76,41 @@ class DataPath:
             meters=meters,
         )
         self.sites: list[Site] = []
+        self._public_sites: list[Site] = []
+        self._drain = Drain(self.sites, main_reactor, self.deadlines)
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
     def make_site(self, root: IResource | None = None, *, logs_access: bool = True) -> Site:
         """A site with the limits, deadlines and error pages of the configuration; without a `root`, for the routes."""
-        config = self._config
         site = Site(
             self.tree if root is None else root,
             clock=self.reactor,
             deadlines=self.deadlines,
-            timeouts=config.timeouts,
-            limits=config.limits,
-            long_line_status=431 if config.errors.statuses == "chp" else 414,
-            trusted=TrustedProxies(config.trusted_proxies),
-            error_pages=self._error_pages(),
+            settings=self._site_settings(),
             access_log=self._access_log if logs_access else None,
             meters=self._meters if logs_access else None,
         )
         self.sites.append(site)
+        if logs_access:
+            self._public_sites.append(site)
         return site
+
+    def _site_settings(self) -> SiteSettings:
+        config = self._config
+        return SiteSettings.make(
+            config.timeouts,
+            config.limits,
+            long_line_status=431 if config.errors.statuses == "chp" else 414,
+            trusted=TrustedProxies(config.trusted_proxies),
+            error_pages=self._error_pages(),
+        )
+
+    def _make_access_log(self, writer: Writer | None) -> AccessLog | None:
+        log = self._config.log
+        if writer is None or log.access == "off":
+            return None
+        kind = JsonLog if log.access == "json" else CombinedLog
+        return kind(writer, self.deadlines.seconds)
 
     def _error_pages(self) -> ErrorPages:
         errors = self._config.errors
@@ -134,29 +147,33 @@ class DataPath:
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
 
-    def open(self) -> None:
-        """Open the listeners, all or none.
+    def open(self, inherited: InheritedSockets | None = None) -> None:
+        """Open the listeners, all or none; those that have an inherited socket use that one.
 
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
-        self._check_upstream_tls()
+        self._load_upstream_tls(self._config, self.pools.contexts)
         self._load_relay()
+        if inherited is not None:
+            for listener in self.listeners:
+                listener.inherit(inherited)
+            inherited.close()
         try:
             for listener in self.listeners:
                 listener.open()
         except (ListenError, TlsError):
             self.stop_listening()
             raise
-        self._certificate_look = LoopingCall(self.refresh_tls, force=False)
+        self._certificate_look = LoopingCall(self.refresh_tls)
         self._certificate_look.clock = self._main
         self._certificate_look.start(_CERTIFICATE_LOOK_SECONDS, now=False)
 
-    def _check_upstream_tls(self) -> None:
+    def _load_upstream_tls(self, config: Config, contexts: ClientContexts) -> None:
         """Try what the configuration says, so that a mistake does not wait for the first request."""
-        default = self._defaults.upstream_tls or UpstreamTlsSettings()
-        own = (spec.upstream_tls for spec in self._config.routes.values())
+        default = over(config.route_defaults, DEFAULT_OPTIONS).upstream_tls or UpstreamTlsSettings()
+        own = (spec.upstream_tls for spec in config.routes.values())
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
-            self.pools.contexts.of(settings)
+            contexts.of(settings)
 
     def _load_relay(self) -> None:
         """Import what relays need, so that no request waits for it, if the file speaks of any."""
@@ -165,15 +182,44 @@ class DataPath:
                 RelayPlan(options.websocket)
                 return
 
-    def refresh_tls(self, *, force: bool) -> bool:
-        """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.
+    def refresh_tls(self) -> None:
+        """Read the certificates of listeners again if they have changed; what cannot be used stays as it was."""
+        for listener in self.listeners:
+            listener.refresh()
 
-        False: some could not be used, and stay as they were.
+    # Reloading.
+
+    def prepare(self, config: Config, new_listeners: Iterable[ListenerConfig] = ()) -> Callable[[Writer | None], None]:
+        """Read what `config` needs; what is returned carries it out, with a writer of the access log, and cannot fail.
+
+        Its listeners are those that are there; `new_listeners` are only looked at. Nothing has changed before the
+        returned function is called. Works on any thread. Raises `TlsError`.
         """
-        if force:
-            self.pools.refresh_tls()
-        good = [listener.refresh(force=force) for listener in self.listeners]
-        return all(good)
+        contexts = ClientContexts()
+        self._load_upstream_tls(config, contexts)
+        # Those of the API and of the metrics come behind those of the configuration.
+        steps = [listener.prepare(section) for listener, section in zip(self.listeners, config.listeners, strict=False)]
+        for section in new_listeners:
+            if isinstance(section, ServerTlsSettings):
+                ServerTls(section).load()
+
+        def take(access_writer: Writer | None) -> None:
+            self._config = config
+            self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
+            self.pools.reconfigure(config.pool, config.limits, contexts)
+            self._access_log = self._make_access_log(access_writer)
+            health = config.health
+            self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
+            for site in self.sites:
+                site.settings = self._site_settings()
+            for site in self._public_sites:
+                site.access_log = self._access_log
+            for step in steps:
+                step()
+            for entry in self.table:
+                entry.resource = None  # made again when it is asked for, with the options as they are now
+
+        return take
 
     def certificates(self) -> list[tuple[str, float]]:
         """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
@@ -184,25 +230,17 @@ class DataPath:
         closing = DeferredList([listener.close() for listener in self.listeners])
         return closing.addCallback(lambda _: None)
 
+    def announce_end(self, seconds: float) -> Deferred[None]:
+        """Serve everybody for `seconds` more, while readiness says that the end is near."""
+        return self._drain.announce(seconds)
+
     def drain(self, seconds: float) -> Deferred[None]:
         """Finish what is being served; fires when all is over, or after `seconds`."""
-        done: Deferred[None] = Deferred()
-        self._drained_by = self.deadlines.seconds() + seconds
-        for site in self.sites:
-            site.drain()
-
-        def look() -> None:
-            if any(site.channels for site in self.sites) and self.deadlines.seconds() < self._drained_by:
-                self._main.callLater(_DRAIN_LOOK_SECONDS, look)
-            else:
-                done.callback(None)
-
-        look()
-        return done
+        return self._drain.finish(seconds)
 
     def hurry(self) -> None:
         """End a drain that is going on."""
-        self._drained_by = 0.0
+        self._drain.hurry()
 
     def close(self) -> None:
         """Cut what is left."""

@@ -669,6 +669,22 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(config.log.access_file, "/home/jo/access.log")
         self.assertEqual(config.listeners, (HttpConfig(socket=f"{self.directory}/../s"),))
 
+    def test_paths_in_a_piece_count_from_the_file(self) -> None:
+        """Not from `conf.d`: a section means the same in whatever piece it stands."""
+        self.write("proxyd.yaml", "")
+        self.write("secret", "hunter2")
+        self.write("conf.d/a.yaml", "pid_file: p\napi: {token: 'file:secret'}\n")
+        config = load(self.file, KINDS, {})
+        assert config.api is not None
+        self.assertEqual((config.pid_file, config.api.token), (f"{self.directory}/p", "hunter2"))
+
+    def test_paths_do_not_depend_on_the_working_directory(self) -> None:
+        """Also when the file was named by a relative path."""
+        self.write("proxyd.yaml", "pid_file: p")
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.directory)
+        self.assertEqual(load(Path("proxyd.yaml"), KINDS, {}).pid_file, f"{self.directory}/p")
+
     def test_a_secret_may_be_in_a_file(self) -> None:
         """`file:` reads it, without the line end; a relative path counts from the configuration's directory."""
         self.write("proxyd.yaml", "api: {token: 'file:secret'}")

@@ -61,9 +61,17 @@ class ConsoleTests(SynchronousTestCase):
         """As the proxy of a JupyterHub."""
         self.check("docs/howto/jupyterhub.md")
 
+    def test_howto_operations(self) -> None:
+        """What an operator asks of the process."""
+        self.check("docs/howto/operations.md")
+
     def test_howto_publish_an_app(self) -> None:
         """A route to an application."""
         self.check("docs/howto/publish-an-app.md")
+
+    def test_howto_reload(self) -> None:
+        """A configuration that changes."""
+        self.check("docs/howto/reload.md")
 
     def test_howto_systemd(self) -> None:
         """As a service of the system."""
