@@ -27,8 +27,8 @@ APPLIED = _paths(
         "api": "open tls.* token tokens",
         "errors": "directory statuses target",
         "health": "live ready",
-        "limits": "api_body api_bulk_body body chunk_line header_count header_line headers interim_responses request_line "
-        "route_path target trailers",
+        "limits": "api_body api_bulk_body body chunk_line header_count header_line headers interim_responses "
+        "request_line route_path target trailers",
         "log": "access access_file format level",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
         "route_defaults": "*",
