@@ -123,6 +123,13 @@ class ConnectError(UpstreamError):
     what = "cannot be reached"
 
 
+class ForbiddenAddressError(UpstreamError):
+    """The name of the upstream means an address that it may not mean."""
+
+    status = 403
+    what = "may not be connected to"
+
+
 class ConnectTimeoutError(UpstreamError):
     """No connection within `timeouts.connect`."""
 

@@ -36,6 +36,15 @@ UpstreamUrl = NewType("UpstreamUrl", str)
 UrlPath = NewType("UrlPath", str)
 """A path on the public side; it begins with `/`."""
 
+NumberRanges = NewType("NumberRanges", str)
+"""Numbers and ranges of them, as in `8888` or `1024-2047,8000-8999`."""
+
+HostName = NewType("HostName", str)
+"""A host name or an IP address."""
+
+UpstreamTemplate = NewType("UpstreamTemplate", str)
+"""Where requests of a pattern go: the URL of an upstream, in which `{name}` stands for a capture."""
+
 RouteKey = NewType("RouteKey", str)
 """`/prefix`, `host/prefix` or `*.domain/prefix`."""
 

@@ -91,9 +91,9 @@ class ProxyService(Service):
         self._access_writer: LineWriter | None = None
         self._dropped_before = 0
         self.table = RouteTable()
+        self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._events: Events | None = None
-        self._static_routes: Mapping[str, Route] = {}
         self.reader = RouteReader(config.host_routing, options_reader(config))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -320,7 +320,7 @@ class ProxyService(Service):
         limits = config.limits
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
         if api.route_options == "verbatim":
-            routes: RoutesApi = RoutesApi(
+            routes = self._routes_api = RoutesApi(
                 self.table,
                 store,
                 self._reactor,
@@ -330,10 +330,8 @@ class ProxyService(Service):
             )
             root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
         else:
-            tags = Tags(self.table)
-            routes = NativeRoutesApi(self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=limits)
-            root = self._make_native_api(routes, tags, tokens)
-        self._routes_api, self._api_root = routes, root
+            root = self._make_native_api(store, tokens)
+        self._api_root = root
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -346,7 +344,11 @@ class ProxyService(Service):
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
-    def _make_native_api(self, routes: NativeRoutesApi, tags: Tags, tokens: tuple[str, ...]) -> ApiResource:
+    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
+        tags = Tags(self.table)
+        routes = self._routes_api = NativeRoutesApi(
+            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
+        )
         root = ApiResource(NativeRoutesApi.router, routes, tokens)
         root.add(DescriptionApi.router, DescriptionApi(self._kinds))
         events = self._events = Events(tags, self._reactor)
@@ -458,13 +460,16 @@ class ProxyService(Service):
         self.notifier.stopping("finishing what is being served")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
-        if self._events is not None:
-            self._events.close()
         done = data_path.announce_end(self._config.drain_delay_seconds)
-        done.addCallback(lambda _: data_path.stop_listening())
+        done.addCallback(self._stop_listening)
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self.close())
         return done
+
+    def _stop_listening(self, _: object) -> Deferred[None] | None:
+        if self._events is not None:
+            self._events.close()
+        return None if self.data_path is None else self.data_path.stop_listening()
 
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""

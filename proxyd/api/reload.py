@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -24,7 +23,7 @@ class ReloadApi:
     async def reload(self, call: Call) -> Answer:
         """Read the configuration again, and answer what came of it; 422: it is bad, and nothing has changed."""
         report = await self._reload()
-        members = attrs.asdict(report)
-        if report.problems:
-            raise ExplainedError(422, "the configuration cannot be used, and nothing has changed", members)
-        return Answer(200, json=json.dumps(members))
+        if not report.is_good:
+            words = "the configuration cannot be used, and nothing has changed"
+            raise ExplainedError(422, words, attrs.asdict(report))
+        return Answer(200, json=report.as_json())

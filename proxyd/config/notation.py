@@ -17,7 +17,17 @@ import yaml
 
 from proxyd.config.functions import PYTHON_NAME
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
-from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SERVER_NAME, SIZE, URL_PATH
+from proxyd.config.types import (
+    BYTES,
+    DURATION,
+    MODE,
+    NUMBER_RANGES,
+    PORT_RANGE,
+    ROUTE_KEY,
+    SERVER_NAME,
+    SIZE,
+    URL_PATH,
+)
 from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
@@ -28,7 +38,9 @@ from proxyd.option import (
     FileMode,
     FilePath,
     Function,
+    HostName,
     Network,
+    NumberRanges,
     Pattern,
     Port,
     PortRange,
@@ -36,6 +48,7 @@ from proxyd.option import (
     Seconds,
     Secret,
     ServerName,
+    UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
     Workers,
@@ -138,6 +151,20 @@ NOTATIONS: Mapping[Any, Notation] = {
     ),
     UrlPath: Notation(
         "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), sample="/path"
+    ),
+    NumberRanges: Notation(
+        "numbers",
+        "Numbers and ranges, as in `8888` or `1024-2047,8000-8999`.",
+        ({"type": "integer", "minimum": 0}, _whole(NUMBER_RANGES)),
+        sample="1024-65535",
+    ),
+    HostName: Notation("host", "A host name or an IP address.", (TEXT,), sample="db.example.org"),
+    UpstreamTemplate: Notation(
+        "upstream with captures",
+        "An upstream in whose host, port or path `{name}` stands for what the group `name` of the pattern captured; "
+        "`ws://` and `wss://` mean `http://` and `https://`.",
+        (_whole(re.compile(r"[A-Za-z+]+://\S+")),),
+        sample="http://127.0.0.1:9000",
     ),
     RouteKey: Notation(
         "route",

@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.ports import canonical_host, ranges_of
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
@@ -28,7 +29,9 @@ from proxyd.option import (
     FileMode,
     FilePath,
     Function,
+    HostName,
     Network,
+    NumberRanges,
     Pattern,
     Port,
     PortRange,
@@ -36,6 +39,7 @@ from proxyd.option import (
     Seconds,
     Secret,
     ServerName,
+    UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
     Workers,
@@ -49,6 +53,7 @@ DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
 MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 URL_PATH = re.compile(r"/[!-~]*")
+NUMBER_RANGES = re.compile(r"[0-9]{1,10}(?:-[0-9]{1,10})?(?:,[0-9]{1,10}(?:-[0-9]{1,10})?)*")
 SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
 PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
@@ -103,6 +108,9 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(Secret, lambda value: read_secret(value, directory))
     hook(UpstreamUrl, read_upstream_url)
     hook(UrlPath, read_url_path)
+    hook(NumberRanges, read_number_ranges)
+    hook(HostName, read_host_name)
+    hook(UpstreamTemplate, lambda value: UpstreamTemplate(read_text(value)))
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
     hook(Workers, read_workers)
@@ -449,6 +457,23 @@ def read_url_path(value: Any) -> UrlPath:
     if text and not URL_PATH.fullmatch(text):
         raise OptionError(f"expected a path that begins with /, got {_shown(value)}")
     return UrlPath(text)
+
+
+def read_number_ranges(value: Any) -> NumberRanges:
+    """Read numbers and ranges, as in `1024-2047,8000`."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    text = str(value) if is_number else read_text(value)
+    if not NUMBER_RANGES.fullmatch(text):
+        raise OptionError(f"expected numbers or ranges such as 1024-65535, got {_shown(value)}")
+    ranges_of(text)
+    return NumberRanges(text)
+
+
+def read_host_name(value: Any) -> HostName:
+    """Read a host name or an address."""
+    text = read_text(value)
+    canonical_host(text)
+    return HostName(text)
 
 
 def read_route_key(value: Any) -> RouteKey:

@@ -23,7 +23,7 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "drain_delay_seconds drain_seconds pid_file python_path routes state_directory trusted_proxies",
+        "": "drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory trusted_proxies",
         "api": "open tls.* token tokens",
         "errors": "directory statuses target",
         "health": "live ready",
@@ -31,13 +31,14 @@ APPLIED = _paths(
         "request_line route_path target trailers",
         "log": "access access_file format level",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
+        "ports": "allow enabled hosts rewrite_response",
         "route_defaults": "*",
         "timeouts": "body_idle client_idle connect header idle keep_alive response",
     }
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api base_url host_routing jupyter_config server_packages servers start_page workers",
+        "": "allow_anonymous api base_url host_routing jupyter_config server_packages servers start_page workers",
         "api": "address port route_options socket tls",
         "limits": "rewrite_body",
         "log": "stall_after",

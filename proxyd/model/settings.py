@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import unquote
 
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.patterns import PatternSpec
+from proxyd.model.ports import PortsSettings
 from proxyd.model.routes import RouteOptions
 from proxyd.model.servers import ServerSpec
 from proxyd.model.tls import ServerTlsSettings
@@ -26,6 +30,8 @@ from proxyd.option import (
     option,
     section,
 )
+
+_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class ListenerConfig:
@@ -243,8 +249,17 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    allow_anonymous: bool = option(
+        False,
+        help="Let everybody use servers and ports, even on a listener that is neither on loopback nor a socket.",
+    )
+    patterns: tuple[PatternSpec, ...] = option(
+        (),
+        help="Routes by regular expression, asked in this order when no longer prefix than `/` answers.",
+    )
+    ports: PortsSettings = section(PortsSettings, help="Ports of this machine, and of others, below `base_url`.")
     base_url: UrlPath = option(
-        UrlPath("/"), help="Servers and the start page live below it; it begins and ends with `/`."
+        UrlPath("/"), help="Servers, ports and the start page live below it; it begins and ends with `/`."
     )
     start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
     servers: Mapping[ServerName, ServerSpec] = option(
@@ -293,5 +308,9 @@ class Config:
             raise OptionError("has to begin and to end with /", "base_url")
         if any(segment in ("", ".", "..") for segment in segments[1:-1]):
             raise OptionError("has no empty segments, and no dots in place of one", "base_url")
+        try:
+            unquote(_MALFORMED_ESCAPE.sub("%ff", self.base_url), errors="strict")
+        except UnicodeDecodeError:
+            raise OptionError("has a malformed percent escape, or one that is not UTF-8", "base_url") from None
         if not set("?#{}").isdisjoint(self.base_url):
             raise OptionError("is a path: without query, fragment and braces", "base_url")

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
+from proxyd.core.forward import ForwardPlan
+from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
+from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
-from proxyd.model.routes import DEFAULT_OPTIONS, over
+from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.tls import ServerTlsSettings, UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
@@ -29,11 +35,13 @@ from proxyd.net.certificates import ClientContexts, ServerTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
+from proxyd.option import Function
 from proxyd.system.activation import InheritedSockets
-from proxyd.upstream.dialing import Dialer
-from proxyd.upstream.pools import Pools
+from proxyd.upstream.dialing import Dialer, Names
+from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
+from proxyd.workers.ports import Ports
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -58,15 +66,16 @@ class DataPath:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
+        self._meters = meters
         self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
         self.deadlines = Deadlines(self.reactor)
-        dialer = Dialer(self.reactor, Resolver(main_reactor))
-        self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
+        names = Resolver(main_reactor)
+        self.pools = self._make_pools(names)
+        self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
-        self._meters = meters
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -75,6 +84,15 @@ class DataPath:
             lenient=config.limits.target == "lenient",
             meters=meters,
         )
+        self.ports = Ports(
+            self.tree,
+            names,
+            self.deadlines.seconds,
+            make_pools=self._make_pools,
+            make_rewriting=self._make_rewriting,
+            build=self._serve_port,
+        )
+        self._apply_patterns_and_ports()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
@@ -125,12 +143,46 @@ class DataPath:
         listener: IListener = self._kinds.of_config(section).build(section, self.make_site, self.reactor)
         return listener
 
+    def _make_pools(self, names: Names) -> Pools:
+        config = self._config
+        return Pools(Dialer(self.reactor, names), self.deadlines, config.pool, config.limits, self._meters)
+
     def _build_resource(self, entry: Entry) -> ForwardResource:
-        route = entry.route
-        options = over(route.options, self._defaults)
+        return self._forward(entry.route, over(entry.route.options, self._defaults))
+
+    def _forward(self, route: Route, options: RouteOptions) -> ForwardResource:
+        """What serves a route with options that are complete."""
         pool = self.pools.of(route.upstream, options.upstream_tls)
-        traces = self._config.log.level == "debug"
-        return ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
+        return ForwardResource(route, options, pool, self._config.timeouts, traces=self._traces)
+
+    def _make_rewriting(self, functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
+        """What `functions`, which are offered these values, do to responses; None if there are none."""
+        if not functions:
+            return None
+        return Rewriting(
+            rewriters=tuple(function.call for function in functions),
+            run=partial(deferToThreadPool, self._main, self._main.getThreadPool()),
+            clock=self._main,
+            max_body=self._config.limits.rewrite_body,
+            max_seconds=self._config.timeouts.response,
+            offered=offered,
+        )
+
+    def _serve_port(
+        self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+    ) -> ForwardResource:
+        timeouts = self._config.timeouts
+        return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
+
+    def _apply_patterns_and_ports(self) -> None:
+        """Let patterns and ports answer as the configuration says."""
+        config = self._config
+        routes = None
+        if config.patterns:
+            patterns = Patterns(config.patterns, self._defaults)
+            routes = PatternRoutes(patterns, lambda route: self._forward(route, route.options))
+        self.tree.set_patterns(routes)
+        self.ports.apply(config, self._defaults)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -142,7 +194,7 @@ class DataPath:
             routes=len(self.table),
             connections=len(channels) + len(tunnels),
             tunnels=len(tunnels),
-            idle_upstream_connections=self.pools.idle,
+            idle_upstream_connections=self.pools.idle + self.ports.idle,
             received=sum(request.body_received for request in requests) + sum(tunnel.to_upstream for tunnel in tunnels),
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
@@ -153,7 +205,7 @@ class DataPath:
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
         self._load_upstream_tls(self._config, self.pools.contexts)
-        self._load_relay()
+        _load_relay(self._config)
         if inherited is not None:
             for listener in self.listeners:
                 listener.inherit(inherited)
@@ -171,16 +223,9 @@ class DataPath:
     def _load_upstream_tls(self, config: Config, contexts: ClientContexts) -> None:
         """Try what the configuration says, so that a mistake does not wait for the first request."""
         default = over(config.route_defaults, DEFAULT_OPTIONS).upstream_tls or UpstreamTlsSettings()
-        own = (spec.upstream_tls for spec in config.routes.values())
+        own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
             contexts.of(settings)
-
-    def _load_relay(self) -> None:
-        """Import what relays need, so that no request waits for it, if the file speaks of any."""
-        for options in (self._defaults, *self._config.routes.values()):
-            if isinstance(options.websocket, RelaySettings):
-                RelayPlan(options.websocket)
-                return
 
     def refresh_tls(self) -> None:
         """Read the certificates of listeners again if they have changed; what cannot be used stays as it was."""
@@ -197,6 +242,7 @@ class DataPath:
         """
         contexts = ClientContexts()
         self._load_upstream_tls(config, contexts)
+        _load_relay(config)
         # Those of the API and of the metrics come behind those of the configuration.
         steps = [listener.prepare(section) for listener, section in zip(self.listeners, config.listeners, strict=False)]
         for section in new_listeners:
@@ -206,7 +252,9 @@ class DataPath:
         def take(access_writer: Writer | None) -> None:
             self._config = config
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
+            self._traces = config.log.level == "debug"
             self.pools.reconfigure(config.pool, config.limits, contexts)
+            self._apply_patterns_and_ports()
             self._access_log = self._make_access_log(access_writer)
             health = config.health
             self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
@@ -248,5 +296,14 @@ class DataPath:
             self._certificate_look.stop()
         self.stop_listening()
         self.pools.close()
+        self.ports.close()
         self.reactor.close()
         self.deadlines.close()
+
+
+def _load_relay(config: Config) -> None:
+    """Import what relays need, so that no request waits for it, if `config` speaks of any."""
+    for options in (config.route_defaults, *config.routes.values(), *config.patterns):
+        if isinstance(options.websocket, RelaySettings):
+            RelayPlan(options.websocket)
+            return

@@ -65,6 +65,14 @@ class ConsoleTests(SynchronousTestCase):
         """What an operator asks of the process."""
         self.check("docs/howto/operations.md")
 
+    def test_howto_pattern_routes(self) -> None:
+        """Routes by regular expression."""
+        self.check("docs/howto/pattern-routes.md")
+
+    def test_howto_ports(self) -> None:
+        """Ports by number."""
+        self.check("docs/howto/ports.md")
+
     def test_howto_publish_an_app(self) -> None:
         """A route to an application."""
         self.check("docs/howto/publish-an-app.md")
