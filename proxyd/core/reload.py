@@ -23,7 +23,8 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "allow_anonymous drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory trusted_proxies",
+        "": "allow_anonymous drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory "
+        "trusted_proxies",
         "api": "open tls.* token tokens",
         "auth": "*",
         "errors": "directory statuses target",
@@ -139,6 +140,9 @@ class _Comparison:
             return new
         if f"{path}.*" in APPLIED and type(old) is type(new):
             self.applied += _changed_paths(old, new, path)
+            return new
+        if f"{path}.*" in APPLIED and path not in NEEDS_RESTART:  # a section of another kind
+            self.applied.append(path)
             return new
         if path in APPLIED:
             self.applied.append(path)

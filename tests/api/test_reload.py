@@ -7,8 +7,9 @@ import json
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.api.reload import ReloadApi, Report
+from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiResource
+from proxyd.core.reload import Report
 from proxyd.errors import Problem
 from proxyd.testing.harness import Harness
 

@@ -80,7 +80,7 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "api.tls.*": ("ALL", {"certificates": [{"certificate": "c.pem"}]}),
     "api.token": ("t", {}),
     "api.tokens": (["t", "u"], {}),
-    "auth.*": ({"kind": "token", "token": "12345678"}, {}),
+    "auth.*": ("87654321", {"kind": "token", "token": "12345678"}),
     "base_url": ("/b/", {}),
     "drain_seconds": (1, {}),
     "errors.directory": ("d", {}),
@@ -116,7 +116,7 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "store.*": ("class", {}),
     "trusted_proxies": (["unix"], {}),
 }
-_INSIDE = {"api.tls.*": "api.tls.ciphers", "route_defaults.*": "route_defaults.change_origin"}
+_INSIDE = {"api.tls.*": "api.tls.ciphers", "auth.*": "auth.token", "route_defaults.*": "route_defaults.change_origin"}
 
 
 class OptionTests(SynchronousTestCase):
@@ -150,6 +150,12 @@ class OptionTests(SynchronousTestCase):
         for before, after in ((memory, one), (one, two), (three, memory)):
             made = plan_reload(before, after)
             self.assertEqual((made.needs_restart, made.config), (("store",), before))
+
+    def test_another_kind_of_login(self) -> None:
+        """Is applied as a whole."""
+        made = plan("", "auth: {kind: token, token: '12345678'}")
+        self.assertEqual((made.applied, made.needs_restart), (("auth",), ()))
+        self.assertEqual(made.config, parse("auth: {kind: token, token: '12345678'}", KINDS))
 
     def test_workers(self) -> None:
         """Their number needs a restart."""
