@@ -41,6 +41,7 @@ from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Port
 from proxyd.stores.environment import StoreEnvironment
+from proxyd.supervisor.supervisor import Supervisor
 from proxyd.workers.datapath import DataPath
 
 
@@ -82,6 +83,7 @@ class ProxyService(Service):
         self.meters: Meters | ChpMeters | None = None
         self._lag: EventLoopLag | None = None
         self.data_path: DataPath | None = None
+        self.supervisor: Supervisor | None = None
 
     def observer(self) -> LogObserver:
         """What writes the events of this process."""
@@ -112,7 +114,10 @@ class ProxyService(Service):
         process.
         """
         config = self._config
-        raise_open_files_limit()
+        open_files = raise_open_files_limit()
+        self.supervisor = Supervisor(
+            config.servers, self._reactor, base_url=config.base_url, environ=self._environ, open_files=open_files
+        )
         self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
         store = self.store = self._make_store()
         if config.log.access_file:
@@ -167,6 +172,11 @@ class ProxyService(Service):
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
             self._announce(data_path)
+            self._reactor.callWhenRunning(self._begin_servers)
+
+    def _begin_servers(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.begin()
 
     def _end_without_routes(self, failure: Failure) -> None:
         """End with one line and status 1; before the reactor runs, whoever starts us does that."""
@@ -270,12 +280,21 @@ class ProxyService(Service):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
         done = data_path.stop_listening()
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
+        done.addCallback(lambda _: self._stop_servers())
         done.addCallback(lambda _: self.close())
         return done
+
+    def _stop_servers(self) -> Deferred[None] | None:
+        """Once nobody needs them any more, with the signal that ends us."""
+        number = getattr(self._reactor, "_exitSignal", None) or signal.SIGTERM
+        return None if self.supervisor is None else self.supervisor.shutdown(number)
 
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         data_path, self.data_path = self.data_path, None
+        supervisor, self.supervisor = self.supervisor, None
+        if supervisor is not None:
+            supervisor.close()
         if self._lag is not None:
             self._lag.stop()
         if self.store is not None:
@@ -321,8 +340,9 @@ def complain(error: Exception) -> None:
         print(f"proxyd: {error}", file=sys.__stderr__, flush=True)
 
 
-def raise_open_files_limit() -> None:
-    """Take as many descriptors as the system allows: an exchange needs two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_open_files_limit() -> int:
+    """Take as many descriptors as the system allows: an exchange needs two; returns the limit that was there before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
