@@ -8,7 +8,7 @@ from twisted.web.resource import IResource
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from twisted.internet.defer import Deferred
 
@@ -73,6 +73,13 @@ class IRouteStore(Interface):
 
     def delete(key: str) -> Deferred[Change | None]:  # noqa: N805
         """Delete a route; fires once every watcher has been told, with None if there was none."""
+
+    def replace(routes: Iterable[Route]) -> Deferred[list[Change]]:  # noqa: N805
+        """Have exactly these routes, all at once or not at all.
+
+        Fires with the changes that it took, once every watcher has been told of all of them in one turn of the
+        reactor; a route that stays as it is does not change.
+        """
 
 
 class ILease(Interface):

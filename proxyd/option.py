@@ -62,13 +62,18 @@ class Function:
 
 HELP = "help"
 SECTION = "section"
+EXAMPLE = "example"
 
 
-def option(default: T, *, help: str) -> T:  # noqa: A002  # the field's own word
-    """Declare one option of an attrs class with its `default` and its `help` text."""
+def option(default: T, *, help: str, example: object = None) -> T:  # noqa: A002  # the field's own word
+    """Declare one option of an attrs class with its `default` and its `help` text.
+
+    `example` is something that a user could write, for an option that has nothing by default.
+    """
+    metadata = {HELP: help, EXAMPLE: example}
     if isinstance(default, (dict, list, set)):
-        return attrs.field(factory=lambda: type(default)(default), metadata={HELP: help})
-    return attrs.field(default=default, metadata={HELP: help})
+        return attrs.field(factory=lambda: type(default)(default), metadata=metadata)
+    return attrs.field(default=default, metadata=metadata)
 
 
 def section(kind: type[T], *, help: str) -> T:  # noqa: A002

@@ -39,7 +39,7 @@ def check_command(file: str) -> None:
 @proxyd.command("docs", hidden=True)
 @click.argument("directory", default=".")
 def docs_command(directory: str) -> None:
-    """Write what is made from the declarations of the options: etc/proxyd.schema.json and docs/config.md."""
+    """Write what is made from the declarations of the options: schema, sample and manual."""
     from proxyd.cli.docs import run  # noqa: PLC0415
 
     run(Path(directory))

@@ -10,6 +10,7 @@ import click
 
 from proxyd.builtins import KINDS
 from proxyd.config.reference import make_reference
+from proxyd.config.sample import make_sample
 from proxyd.config.schema import make_schema
 
 
@@ -17,6 +18,7 @@ def generated() -> Mapping[str, str]:
     """The text of each file, by its path in a checkout."""
     return {
         "etc/proxyd.schema.json": json.dumps(make_schema(KINDS), indent=2, ensure_ascii=False) + "\n",
+        "etc/proxyd.yaml": make_sample(KINDS),
         "docs/config.md": make_reference(KINDS),
     }
 

@@ -21,6 +21,7 @@ from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SE
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
+    EXAMPLE,
     HELP,
     ByteCount,
     FileMode,
@@ -70,79 +71,103 @@ class Notation:
     """How values of one type are written.
 
     `words` name the type in a table; `meaning` tells what the words cannot, if there is anything to tell. `schemas`
-    are the JSON Schemas of its forms; `write` turns a value into what a user would write.
+    are the JSON Schemas of its forms, and `sample` is something that they take; `write` turns a value into what a user
+    would write.
     """
 
     words: str
     meaning: str
     schemas: tuple[Mapping[str, Any], ...]
     write: Callable[[Any], Any] = _same
+    sample: Any = "text"
 
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 
 NOTATIONS: Mapping[Any, Notation] = {
-    bool: Notation("true or false", "", ({"type": "boolean"},)),
-    int: Notation("number", "", ({"type": "integer", "minimum": 0},)),
-    float: Notation("number", "", ({"type": "number", "minimum": 0},), _write_number),
+    bool: Notation("true or false", "", ({"type": "boolean"},), sample=True),
+    int: Notation("number", "", ({"type": "integer", "minimum": 0},), sample=1),
+    float: Notation("number", "", ({"type": "number", "minimum": 0},), _write_number, sample=1),
     str: Notation("text", "", (TEXT,)),
     Seconds: Notation(
         "duration",
         "`5s`, `100ms`, `2m`, `1h` or `1d`; `0s` and `0` mean that there is no limit.",
         ({"const": 0}, {"const": "0"}, _whole(DURATION)),
         _write_seconds,
+        sample="5s",
     ),
     ByteCount: Notation(
         "size",
         "A number of bytes, or `8 KiB`, `10 MiB`, `1 GiB` or `1 TiB`.",
         ({"type": "integer", "minimum": 0}, _whole(SIZE)),
         _write_size,
+        sample="1 MiB",
     ),
     Port: Notation(
         "port",
         "0 to 65535; 0 lets the system choose one.",
         ({"type": "integer", "minimum": 0, "maximum": 65535},),
+        sample=9090,
     ),
     FileMode: Notation(
         "permissions",
         "Three octal digits, as in `0660`.",
         ({"type": "integer", "minimum": 0, "maximum": 777}, _whole(MODE)),
         _write_mode,
+        sample="0660",
     ),
     FilePath: Notation(
-        "path", "A file or a directory; a relative path counts from the directory of the configuration file.", (TEXT,)
+        "path",
+        "A file or a directory; a relative path counts from the directory of the configuration file.",
+        (TEXT,),
+        sample="path/of/it",
     ),
     Secret: Notation(
-        "secret", "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.", (TEXT,)
+        "secret",
+        "Text that is never shown; `file:PATH` reads it from a file, without the blanks around it.",
+        (TEXT,),
+        sample="file:path/of/it",
     ),
     UpstreamUrl: Notation(
         "upstream",
         "`http://HOST:PORT`, `https://HOST:PORT` or `http+unix://%2Fpath%2Fto%2Fsocket`, each with a path if need be.",
         (_whole(re.compile(r"[A-Za-z+]+://\S+"), or_empty=True),),
+        sample="http://127.0.0.1:9000",
     ),
-    UrlPath: Notation("URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),)),
+    UrlPath: Notation(
+        "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), sample="/path"
+    ),
     RouteKey: Notation(
-        "route", "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.", (_whole(ROUTE_KEY),)
+        "route",
+        "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.",
+        (_whole(ROUTE_KEY),),
+        sample="/name",
     ),
     Network: Notation(
         "network",
         "An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets.",
         (TEXT,),
+        sample="127.0.0.0/8",
     ),
     ServerName: Notation(
         "server",
         "One segment of a path, or several with `/` between them, without blanks and escapes.",
         (_whole(SERVER_NAME),),
+        sample="name",
     ),
     PortRange: Notation(
-        "ports", "The first and the last of them, as in `20000-20999`.", (_whole(PORT_RANGE, or_empty=True),)
+        "ports",
+        "The first and the last of them, as in `20000-20999`.",
+        (_whole(PORT_RANGE, or_empty=True),),
+        sample="20000-20999",
     ),
-    Pattern: Notation("pattern", "A regular expression of Python.", (TEXT,)),
+    Pattern: Notation("pattern", "A regular expression of Python.", (TEXT,), sample="/path/.*"),
     Function: Notation(
         "callable",
         "`!python module:attribute`, a function or anything else that can be called; the module is looked for in "
         "`python_path`, too.",
         (_whole(PYTHON_NAME),),
+        sample="module:attribute",
     ),
 }
 """The types of single values."""
@@ -152,7 +177,8 @@ NOTATIONS: Mapping[Any, Notation] = {
 class Declared:
     """One option of a section, as it was declared.
 
-    `default` is what a user would write to get it; None if there is none to write.
+    `default` is what a user would write to get it; None if there is none to write. `has_section`: it is a section that
+    is there unless it is taken away. `example` is something that could be written if there is no default.
     """
 
     name: str
@@ -161,6 +187,8 @@ class Declared:
     default: Any
     is_required: bool
     is_inherited: bool
+    has_section: bool
+    example: Any = None
 
 
 # Defaults that are sections of a kind.
@@ -189,6 +217,8 @@ def options_of(cls: Any) -> list[Declared]:
                 default,
                 is_required=is_required,
                 is_inherited=field.inherited,
+                has_section=attrs.has(type(value)),
+                example=field.metadata.get(EXAMPLE),
             )
         )
     return sorted(options, key=lambda option: not option.is_required)

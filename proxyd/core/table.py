@@ -73,7 +73,7 @@ class RouteTable:
         before = self._changing.pop(change.key, None)
         if change.route is not None:
             self._changing[change.key] = change.route
-            self._set(change.route, now)
+            self._set(change.route, now if change.last_activity is None else min(change.last_activity, now))
         if before is not None and (change.route is None or _place(before) != _place(change.route)):
             self._uncover(_place(before), now)
 

@@ -246,21 +246,25 @@ class Exchange:
             self._channel.flowing()
             self._connection.resumeProducing()
 
+    def _release(self) -> None:
+        """Let go of the upstream: its response is complete."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._is_sending:
+            # An early answer: the rest of the body has nowhere to go.
+            self._is_sending = False
+            connection.close()
+        elif connection.is_reusable:
+            connection.pool.put(connection)
+        else:
+            connection.close()
+
     def _response_complete(self) -> None:
         if self._download is not None:
             self._channel.transport.unregisterProducer()
             self._channel.flowing()
-        connection = self._connection
-        self._connection = None
-        if connection is not None:
-            if self._is_sending:
-                # An early answer: the rest of the body has nowhere to go.
-                self._is_sending = False
-                connection.close()
-            elif connection.is_reusable:
-                connection.pool.put(connection)
-            else:
-                connection.close()
+        self._release()
         request = self._request
         if is_activity(request.status):
             self._touch()

@@ -12,6 +12,7 @@ from proxyd.core.forward import ForwardPlan
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError
 from proxyd.http.exchange import Exchange
+from proxyd.http.rewriting import Rewriting, RewritingExchange
 from proxyd.http.streaming import StreamingResource
 from proxyd.model.routes import Route, RouteOptions
 from proxyd.model.settings import Timeouts
@@ -24,17 +25,25 @@ if TYPE_CHECKING:
 class ForwardResource(StreamingResource, ReverseProxyResource):
     """Forwards every request to the upstream of `route`, over connections of `pool`.
 
-    With `traces`, each is told in the log, at level debug. A `ReverseProxyResource` by kind; of the stock one's ways
-    nothing is left: it opens a connection for every request, holds whole bodies in memory, and forwards a de-chunked
-    body under a chunked head.
+    With `rewriting`, functions of the user change the responses. With `traces`, each request is told in the log, at
+    level debug. A `ReverseProxyResource` by kind; of the stock one's ways nothing is left: it opens a connection for
+    every request, holds whole bodies in memory, and forwards a de-chunked body under a chunked head.
     """
 
     _log = Logger()
 
     def __init__(
-        self, route: Route, options: RouteOptions, pool: UpstreamPool, timeouts: Timeouts, *, traces: bool = False
+        self,
+        route: Route,
+        options: RouteOptions,
+        pool: UpstreamPool,
+        timeouts: Timeouts,
+        *,
+        rewriting: Rewriting | None = None,
+        traces: bool = False,
     ) -> None:
         Resource.__init__(self)
+        self._rewriting = rewriting
         self._traces = traces
         self.plan = ForwardPlan(route, options)
         self.pool = pool
@@ -58,7 +67,10 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
             kind = "WS" if handshake else "WEB"
             path = request.path[:1024].decode("latin-1")
             self._log.debug("PROXY {kind} {path} to {upstream}", kind=kind, path=path, upstream=self.plan.upstream.url)
-        Exchange(request, self, is_handshake=handshake).start()
+        if self._rewriting is None or handshake:
+            Exchange(request, self, is_handshake=handshake).start()
+        else:
+            RewritingExchange(request, self, self._rewriting).start()
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is forwarded as well."""

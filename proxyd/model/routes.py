@@ -62,9 +62,9 @@ class HeaderChanges:
         Raises `OptionError`.
         """
         for name, value in (self.set or {}).items():
-            _check_field(name, value, "set", name)
+            check_field(name, value, "set", name)
         for index, name in enumerate(self.remove or ()):
-            _check_field(name, "", "remove", index)
+            check_field(name, "", "remove", index)
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +144,11 @@ _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHI
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding", "trailer", "upgrade"})
 
 
-def _check_field(name: str, value: str, *path: str | int) -> None:
+def check_field(name: str, value: str, *path: str | int) -> None:
+    """Refuse a field that would break a head, or belongs to the connection.
+
+    Raises `OptionError` with `path`.
+    """
     if not name or not _TOKEN.issuperset(name):
         raise OptionError(f"{name!r} is not a field name", *path)
     if name.lower() in _FRAMING:

@@ -45,14 +45,15 @@ class MemoryStoreConfig(StoreConfig):
 class Timeouts:
     """Every wait has an end; `0s` means that this one has none."""
 
-    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head.")
+    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head: else 408.")
     body_idle: Seconds = option(
-        Seconds(60), help="A body that makes no progress because the client sends or takes nothing."
+        Seconds(60), help="A body that makes no progress because the client sends or takes nothing: else 408."
     )
     keep_alive: Seconds = option(Seconds(75), help="A client's connection between two requests.")
-    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection.")
+    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection: else 504.")
     response: Seconds = option(
-        Seconds(300), help="Silence of an upstream before the head of its response, WebSocket verdicts included."
+        Seconds(300),
+        help="Silence of an upstream before the head of its response, WebSocket verdicts included: else 504.",
     )
     idle: Seconds = option(Seconds(0), help="Silence of an upstream in the middle of a response.")
     client_idle: Seconds = option(
@@ -71,6 +72,9 @@ class Limits:
     body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
     chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")
     trailers: ByteCount = option(ByteCount(8 * 1024), help="Trailer section of a chunked body: else 400.")
+    rewrite_body: ByteCount = option(
+        ByteCount(100 * 1024 * 1024), help="A response that `rewrite_response` changes, in memory: else 502."
+    )
     interim_responses: int = option(16, help="1xx responses to one request: else 502.")
     api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
     route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
@@ -131,7 +135,9 @@ class MetricsSettings:
     enabled: bool = option(True, help="Count, and show the numbers.")
     port: Port | None = option(None, help="Port of a listener of their own.")
     address: str | None = option(
-        None, help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.'
+        None,
+        help='Address of that listener, `127.0.0.1` unless it is given; "" or "*" for all.',
+        example="127.0.0.1",
     )
     socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
     names: Literal["native", "chp"] = option(
@@ -213,6 +219,16 @@ class Config:
     start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
     servers: Mapping[ServerName, ServerSpec] = option(
         {}, help="Servers, by their names: what is below `base_url` and the name belongs to them."
+    )
+    server_packages: tuple[str, ...] | Literal["*"] = option(
+        (),
+        help="Names of servers that installed packages bring, as entry points `jupyter_serverproxy_servers`; "
+        '`"*"`: all of them.',
+    )
+    jupyter_config: tuple[FilePath, ...] | Literal["auto"] = option(
+        (),
+        help="Configuration files of Jupyter whose `c.ServerProxy` counts, all else is ignored; `auto`: those in "
+        "Jupyter's configuration directories.",
     )
     python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(

@@ -66,6 +66,8 @@ class UpstreamTlsSettings:
     certificate: FilePath | None = option(None, help="Certificate to show when the upstream asks for one.")
     key: FilePath | None = option(None, help="Its private key; default: the certificate's file holds it, too.")
     server_name: str | None = option(
-        None, help="Name that the upstream's certificate has to be for; default: the host of its URL."
+        None,
+        help="Name that the upstream's certificate has to be for; default: the host of its URL.",
+        example="app.example.org",
     )
     verify: bool | None = option(None, help="Whether the upstream's certificate is verified.")

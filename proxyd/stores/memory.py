@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from proxyd.core.changes import Change
+from proxyd.core.changes import Change, replacements
 from proxyd.interfaces import IRouteStore
 from proxyd.kinds import Kind
 from proxyd.model.routes import Route
@@ -41,16 +41,21 @@ class MemoryRouteStore:
 
     def put(self, route: Route) -> Deferred[Change]:
         """Create or replace a route."""
-        self._routes[route.key] = route
-        return succeed(self._changed(route.key, route))
+        return succeed(self._set(route.key, route))
 
     def delete(self, key: str) -> Deferred[Change | None]:
         """Delete a route."""
-        if self._routes.pop(key, None) is None:
-            return succeed(None)
-        return succeed(self._changed(key, None))
+        return succeed(self._set(key, None) if key in self._routes else None)
 
-    def _changed(self, key: str, route: Route | None) -> Change:
+    def replace(self, routes: Iterable[Route]) -> Deferred[list[Change]]:
+        """Have exactly these routes."""
+        return succeed([self._set(key, route) for key, route in list(replacements(self._routes, routes))])
+
+    def _set(self, key: str, route: Route | None) -> Change:
+        if route is None:
+            del self._routes[key]
+        else:
+            self._routes[key] = route
         self._revision += 1
         change = Change(self._revision, key, route)
         for changed in self._watchers:

@@ -10,7 +10,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import deepcopy
 from datetime import datetime
 from inspect import isawaitable
@@ -25,13 +25,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.core.activity import parse_timestamp, timestamp
-from proxyd.core.changes import Change
+from proxyd.core.changes import Change, replacements
 from proxyd.errors import OptionError, RequestError, StoreError
 from proxyd.interfaces import IRouteStore
 from proxyd.kinds import Kind
 from proxyd.model.routes import Route
 from proxyd.model.settings import StoreConfig
-from proxyd.option import Seconds, option
+from proxyd.option import EXAMPLE, HELP, Seconds, option
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.stores.memory import MemoryRouteStore
 
@@ -54,8 +54,9 @@ class StorageClassConfig(StoreConfig):
 
     path: str = attrs.field(
         metadata={
-            "help": "`package.module:Class`, found on sys.path or in the directory of the configuration file. Its "
-            "methods run on the reactor's thread: unless they are `async`, nothing is served until they return."
+            HELP: "`package.module:Class`, found on sys.path or in the directory of the configuration file. Its "
+            "methods run on the reactor's thread: unless they are `async`, nothing is served until they return.",
+            EXAMPLE: "package.module:Class",
         }
     )
     poll: Seconds = option(
@@ -129,6 +130,19 @@ class StorageStore:
     def delete(self, key: str) -> Deferred[Change | None]:
         """Delete a route."""
         return self._in_turn(self._delete, key)
+
+    def replace(self, routes: Iterable[Route]) -> Deferred[list[Change]]:
+        """Have exactly these routes; the storage takes one after the other, and undoes nothing if it fails between."""
+        return self._in_turn(self._replace, routes)
+
+    async def _replace(self, routes: Iterable[Route]) -> list[Change]:
+        before = {route.key: route for route in (await self._memory.snapshot())[1]}
+        changes = []
+        for key, route in list(replacements(before, routes)):
+            change = await (self._delete(key) if route is None else self._put(route))
+            if change is not None:
+                changes.append(change)
+        return changes
 
     async def _put(self, route: Route) -> Change:
         members = json.loads(route.members) if route.members else {"target": route.upstream.url}

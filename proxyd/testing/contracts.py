@@ -25,10 +25,12 @@ def make_route(key: str, url: str = "http://up.test") -> Route:
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(("put", "delete")), st.sampled_from(("/", "/a", "/a/b", "/ä ?")), st.integers(0, 2)),
+    st.tuples(
+        st.sampled_from(("put", "delete", "replace")), st.sampled_from(("/", "/a", "/a/b", "/ä ?")), st.integers(0, 2)
+    ),
     max_size=12,
 )
-"""What happens to a store: put or delete, the key, and the number of the upstream that is put."""
+"""What happens to a store: put, delete or replace by one route, the key, and the number of the upstream that is put."""
 
 
 class RouteStoreContract(SynchronousTestCase):
@@ -93,6 +95,22 @@ class RouteStoreContract(SynchronousTestCase):
         self.assertEqual(after, change.route)
         self.assertEqual([after], self.result(self.store.snapshot())[1])
 
+    def test_all_replaced_at_once(self) -> None:
+        """Afterwards there are exactly these routes; what stays as it was is no change."""
+        for key in ("/gone", "/kept", "/other"):
+            self.result(self.store.put(make_route(key)))
+        before = len(self.seen)
+        wanted = [make_route("/kept"), make_route("/other", "http://other"), make_route("/new")]
+        changes = self.result(self.store.replace(wanted))
+        self.assertEqual(changes, self.seen[before:])
+        self.assertEqual(
+            {"/gone": None, "/other": wanted[1], "/new": wanted[2]}, {change.key: change.route for change in changes}
+        )
+        self.assertEqual({route.key: route.upstream.url for route in wanted}, self.routes())
+        self.assertEqual([], self.result(self.store.replace(wanted)))
+        self.result(self.store.replace([]))
+        self.assertEqual({}, self.routes())
+
     def test_watchers_are_told_first(self) -> None:
         """When an answer comes, the watchers know already, in order and with rising revisions."""
         put = self.result(self.store.put(make_route("/a")))
@@ -129,6 +147,9 @@ class RouteStoreContract(SynchronousTestCase):
             if operation == "put":
                 model[key] = f"http://h{number}"
                 self.result(store.put(make_route(key, model[key])))
+            elif operation == "replace":
+                model = {key: f"http://h{number}"}
+                self.result(store.replace([make_route(key, model[key])]))
             else:
                 was_there = model.pop(key, None) is not None
                 self.assertEqual(was_there, self.result(store.delete(key)) is not None)

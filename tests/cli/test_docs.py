@@ -13,16 +13,17 @@ from proxyd.cli.docs import generated
 
 
 class DocsTests(SynchronousTestCase):
-    """Writes the schema and the manual."""
+    """Writes the schema, the sample and the manual."""
 
-    def test_both_files_are_written(self) -> None:
+    def test_all_files_are_written(self) -> None:
         """Into the directory of the checkout that is named, and their names are printed."""
         directory = Path(self.mktemp())
         for _ in range(2):  # what is there is replaced
             result = CliRunner().invoke(proxyd, ["docs", str(directory)])
             self.assertEqual(result.exit_code, 0)
             self.assertEqual(
-                result.stdout.splitlines(), [f"{directory}/etc/proxyd.schema.json", f"{directory}/docs/config.md"]
+                result.stdout.splitlines(),
+                [f"{directory}/{name}" for name in ("etc/proxyd.schema.json", "etc/proxyd.yaml", "docs/config.md")],
             )
             for name, text in generated().items():
                 self.assertEqual((directory / name).read_text(encoding="utf-8"), text)

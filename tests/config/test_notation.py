@@ -127,7 +127,7 @@ class DeclarationTests(SynchronousTestCase):
         def spelled_out(cls: Any) -> str:
             pairs = []
             for option in options_of(cls):
-                (kind,) = members_of(option.kind)
+                kind = members_of(option.kind)[0]
                 is_off = attrs.fields_dict(cls)[option.name].default is None and not issubclass(cls, RouteOptions)
                 if attrs.has(kind) and is_off:
                     continue  # a section that is there only if it is written

@@ -69,6 +69,12 @@ class TableTests(SynchronousTestCase):
             self.delete("/a")
             self.assertEqual(self.answer("", "/a/b/c"), "/")
 
+    def test_a_route_that_comes_back_keeps_its_activity(self) -> None:
+        """A change may tell when the route was last active; what lies in the future is now."""
+        for last_activity, expected in ((3.0, 3.0), (7.0, 5.0), (None, 5.0)):
+            self.table.apply(Change(1, "/a", route("/a"), last_activity), 5.0)
+            self.assertEqual(expected, self.table.get("/a").last_activity)
+
     def test_hosts_come_before_any_host(self) -> None:
         """An exact host wins over its wildcard, that over any host; without a matching path the next one is asked."""
         for key in ("/", "/deep/path", "a.example.org/", "*.example.org/x", "*.example.org/y/z", "b.example.org/y"):

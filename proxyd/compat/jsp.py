@@ -1,0 +1,112 @@
+"""Managed servers that are not in our own file: those of installed packages and of Jupyter's configuration files.
+
+The contract is that of jupyter-server-proxy: what is configured shadows what packages bring, and what packages bring
+is left out with a warning if it is no server.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from proxyd.compat.jupyter_config import find_jupyter_config, read_jupyter_config
+from proxyd.config.definitions import read_definition
+from proxyd.config.types import meant
+from proxyd.errors import ConfigError, Problem
+from proxyd.model.servers import ServerSpec
+from proxyd.model.settings import Config
+from proxyd.option import ServerName
+
+GROUP = "jupyter_serverproxy_servers"
+"""The group of the entry points."""
+
+Warn = Callable[[str], None]
+
+
+def with_imported(
+    config: Config,
+    warn: Warn,
+    environ: Mapping[str, str] = os.environ,
+    packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+) -> Config:
+    """`config` with the servers that it asks to import.
+
+    `warn` is told what was left out. Raises `ConfigError` for a package that is not installed, and for a file of
+    Jupyter's that cannot be used.
+    """
+    problems: list[Problem] = []
+    servers: dict[ServerName, ServerSpec] = dict(config.servers)
+    for read in (lambda: _of_files(config, warn, environ), lambda: _of_packages(config, warn, packages)):
+        try:
+            for name, spec in read().items():
+                servers.setdefault(ServerName(name), spec)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return attrs.evolve(config, servers=servers)
+
+
+def _of_files(config: Config, warn: Warn, environ: Mapping[str, str]) -> dict[str, ServerSpec]:
+    if not config.jupyter_config:
+        return {}
+    files = find_jupyter_config(environ) if config.jupyter_config == "auto" else map(Path, config.jupyter_config)
+    settings = read_jupyter_config(list(files))
+    if settings.ignored:
+        warn(f"jupyter_config: {', '.join(settings.ignored)}: these settings are not for proxyd, and ignored")
+    given = settings.values.get("servers", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError([Problem(f"expected a dict, got a {type(given).__name__}", "c.ServerProxy.servers")])
+    servers: dict[str, ServerSpec] = {}
+    problems: list[Problem] = []
+    for name, definition in given.items():
+        try:
+            servers[name] = read_definition(name, definition, warn)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return servers
+
+
+def _of_packages(config: Config, warn: Warn, packages: Callable[[], Iterable[EntryPoint]]) -> dict[str, ServerSpec]:
+    wanted = config.server_packages
+    if not wanted:
+        return {}
+    installed = list(packages())
+    names = {package.name for package in installed}
+    missing = [name for name in wanted if name != "*" and name not in names]
+    if missing:
+        raise ConfigError(
+            Problem(f"no installed package brings the server {name}{meant(name, names)}", "server_packages")
+            for name in missing
+        )
+    servers: dict[str, ServerSpec] = {}
+    for package in installed:
+        if "*" not in wanted and package.name not in wanted:
+            continue
+        if package.name in servers:
+            warn(f"server {package.name}: {package.value} is left out, another package brings one of that name")
+            continue
+        try:
+            servers[package.name] = read_definition(package.name, _call(package), warn)
+        except ConfigError as error:
+            for problem in error.problems:
+                warn(f"server {package.name}: {package.value} is left out: {problem}")
+    return servers
+
+
+def _call(package: EntryPoint) -> Any:
+    """The definition that a package brings.
+
+    Raises `ConfigError`, whatever went wrong.
+    """
+    try:
+        return package.load()()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # code of somebody's own, whatever it does
+        raise ConfigError([Problem(f"{type(error).__name__}: {error}")]) from None

@@ -1,0 +1,170 @@
+"""The pages about managed servers: what there is, one that starts, and one that did not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+
+from proxyd.core.html import Page
+from proxyd.core.launcher import Card
+
+_STATE_WORDS = {
+    "ready": "running",
+    "starting": "starting",
+    "renewing": "starting",
+    "backing_off": "starting again",
+    "stopping": "stopping",
+    "aborting": "stopping",
+    "failed": "failed",
+    "stopped": "not running",
+}
+
+_LOG_STYLE = """
+main { --width: 56rem }
+pre { margin: 0 0 1.25rem; padding: 1rem; max-height: 24rem; overflow: auto; background: var(--paper);
+  border: 1px solid var(--line); border-radius: .375rem; font: .8125rem/1.5 ui-monospace, monospace;
+  white-space: pre-wrap; overflow-wrap: anywhere }
+.dim { color: var(--dim) }
+"""
+
+_START_STYLE = """
+body { place-items: start center }
+main { --width: 60rem }
+h2 { margin: 1.5rem 0 .75rem; font-size: 1rem; color: var(--dim); font-weight: 600 }
+ul { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .75rem; margin: 0; padding: 0;
+  list-style: none }
+li a { display: grid; grid-template-columns: auto 1fr; gap: 0 .75rem; align-items: center; min-height: 4.25rem;
+  padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .375rem; color: inherit; text-decoration: none }
+li a:hover { border-color: var(--mark) }
+img, .letter { grid-row: span 2; width: 2rem; height: 2rem }
+.letter { display: grid; place-items: center; border-radius: .375rem; background: var(--mark); color: var(--on-mark);
+  font-weight: 600 }
+strong { overflow-wrap: anywhere; line-height: 1.3 }
+small { color: var(--dim); overflow-wrap: anywhere; line-height: 1.3 }
+small.failed { color: var(--alarm) }
+small.ready { color: var(--mark) }
+form { display: flex; gap: .5rem; align-items: end; flex-wrap: wrap }
+label { display: grid; color: var(--dim); font-size: .875rem }
+input, button { padding: .5rem .75rem; font: inherit; border-radius: .375rem; border: 1px solid var(--line) }
+input { width: 8rem; background: var(--paper); color: var(--ink) }
+button { background: var(--mark); border-color: var(--mark); color: var(--on-mark); font-weight: 600; cursor: pointer }
+.empty { color: var(--dim) }
+"""
+
+# The states change without anybody loading the page again; who leaves it takes the connection along.
+_START_SCRIPT = """
+const words = JSON.parse(document.getElementById("cards").dataset.words);
+new EventSource(document.getElementById("cards").dataset.events).addEventListener("state", (event) => {
+  const { server, state } = JSON.parse(event.data);
+  for (const card of document.querySelectorAll("[data-server]")) {
+    if (card.dataset.server === server) { card.textContent = words[state] || state; card.className = state; }
+  }
+});
+"""
+
+# The clock runs from when the page came; lines are added at the end unless somebody reads further up.
+_WAITING_SCRIPT = """
+const log = document.getElementById("log");
+const began = Date.now() - 1000 * Number(log.dataset.seconds);
+const clock = document.getElementById("clock");
+setInterval(() => { clock.textContent = Math.round((Date.now() - began) / 1000); }, 500);
+const again = () => location.reload();
+const events = new EventSource(log.dataset.events);
+events.addEventListener("line", (event) => {
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  log.append(JSON.parse(event.data) + "\\n");
+  while (log.childNodes.length > 2000) log.firstChild.remove();
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+});
+events.addEventListener("state", (event) => {
+  const { state } = JSON.parse(event.data);
+  if (state === "ready" || state === "failed" || state === "stopped") { events.close(); again(); }
+});
+events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) setTimeout(again, 2000); });
+"""
+
+
+def waiting_page(name: str, seconds: float, events_url: str, lines: Iterable[str]) -> Page:
+    """The page while the server `name` starts, for `seconds` so far: its log as it comes, then the application.
+
+    `events_url` tells of lines and states. Without scripts the page asks again every few seconds.
+    """
+    shown = "".join(f"{escape(line)}\n" for line in lines)
+    return Page(
+        title=f"Starting {name}",
+        head='<noscript><meta http-equiv="refresh" content="3"></noscript>\n',
+        content=(
+            f"<h1>Starting {escape(name)}</h1>\n"
+            f'<p role="status">It began <span id="clock">{seconds:.0f}</span> seconds ago. '
+            "The application comes up here as soon as it answers.</p>\n"
+            f'<pre id="log" data-seconds="{seconds:.1f}" data-events="{escape(events_url)}" tabindex="0" '
+            f'aria-label="What {escape(name)} prints">{shown}</pre>'
+        ),
+        style=_LOG_STYLE,
+        script=_WAITING_SCRIPT,
+        connects=True,
+    )
+
+
+def failed_page(name: str, reason: str, lines: Sequence[str] | None, request_id: str) -> Page:
+    """The page about a server that did not start, for the `reason`; `lines` None: the reader may not see them."""
+    if lines is None:
+        rest = '<p class="dim">The log of the proxy tells why.</p>'
+    elif lines:
+        shown = "".join(f"{escape(line)}\n" for line in lines)
+        rest = f'<p class="dim">The last lines that it printed:</p>\n<pre tabindex="0">{shown}</pre>'
+    else:
+        rest = '<p class="dim">It has printed nothing.</p>'
+    return Page(
+        title=f"{name} did not start",
+        content=(
+            f"<h1>{escape(name)} did not start</h1>\n<p>{escape(name)} {escape(reason)}.</p>\n{rest}\n"
+            f'<p><a href="">Try again</a></p>\n<p class="dim">Request <code>{escape(request_id)}</code></p>'
+        ),
+        style=_LOG_STYLE,
+        alarm=True,
+    )
+
+
+def start_page(cards: Sequence[Card], *, base_url: str, has_ports: bool) -> Page:
+    """The page at `base_url`: what can be opened, by category, and a field for a port."""
+    parts = ["<h1>Applications</h1>"]
+    by_category = groupby(sorted(cards, key=lambda card: card.category), key=lambda card: card.category)
+    for category, group in by_category:
+        parts.append(f"<h2>{escape(category)}</h2>\n<ul>\n{''.join(map(_card, group))}</ul>")
+    if has_ports:
+        parts.append(
+            f'<h2>Ports</h2>\n<form action="{escape(base_url)}server-proxy/port" method="get">\n'
+            '<label>Port of this machine <input name="port" type="number" min="1" max="65535" required></label>\n'
+            "<button>Open</button>\n</form>"
+        )
+    if len(parts) == 1:
+        parts.append('<p class="empty">Nothing is published here yet.</p>')
+    events = f"{base_url}server-proxy/events"
+    words = "{" + ", ".join(f'"{state}": "{word}"' for state, word in _STATE_WORDS.items()) + "}"
+    content = "\n".join(parts)
+    return Page(
+        title="Applications",
+        content=f'<div id="cards" data-events="{escape(events)}" data-words="{escape(words)}">\n{content}\n</div>',
+        style=_START_STYLE,
+        script=_START_SCRIPT if any(card.state for card in cards) else "",
+        connects=True,
+    )
+
+
+def _card(card: Card) -> str:
+    target = ' target="_blank" rel="noopener"' if card.new_tab else ""
+    letter = escape(card.title[:1].upper())
+    icon = (
+        f'<img src="{escape(card.icon)}" alt="">'
+        if card.icon
+        else f'<span class="letter" aria-hidden="true">{letter}</span>'
+    )
+    state = escape(card.state)
+    detail = (
+        f'<small class="{state}" data-server="{escape(card.name)}">{escape(_STATE_WORDS[card.state])}</small>'
+        if card.state
+        else f"<small>{escape(card.detail)}</small>"
+    )
+    return f'<li><a href="{escape(card.url)}"{target}>{icon}<strong>{escape(card.title)}</strong>{detail}</a></li>\n'
