@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from string import Formatter
 
+from proxyd.core.calls import call_by_name
 from proxyd.errors import TemplateError
 from proxyd.model.servers import Place
 from proxyd.option import Function
@@ -67,15 +68,12 @@ def render_pairs(given: object, names: Names, what: str) -> dict[str, str]:
 
 
 def ask(function: Function, names: Mapping[str, object]) -> object:
-    """Call `function` with those of `names` that it asks for; what has a default is left alone.
+    """Call `function` with those of `names` that it asks for.
 
-    It may block. Raises `TemplateError` for whatever goes wrong inside, and for a coroutine.
+    It may block. Raises `TemplateError` for whatever goes wrong inside, and for what is asynchronous.
     """
     try:
-        positional, by_name = _arguments(function, names)
-        result = function.call(*positional, **by_name)
-    except TemplateError:
-        raise
+        result = call_by_name(function.call, names)
     except (Exception, SystemExit) as error:  # code of the user's own, whatever it does
         raise TemplateError(f"{function.name}: {type(error).__name__}: {error}") from error
     if inspect.iscoroutine(result):
@@ -83,22 +81,6 @@ def ask(function: Function, names: Mapping[str, object]) -> object:
     if inspect.isawaitable(result) or inspect.isasyncgen(result):
         raise TemplateError(f"{function.name} is asynchronous: it has to return its result")
     return result
-
-
-def _arguments(function: Function, names: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
-    positional: list[object] = []
-    by_name: dict[str, object] = {}
-    for parameter in inspect.signature(function.call).parameters.values():
-        is_variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if is_variable or parameter.default is not parameter.empty:
-            continue
-        if parameter.name not in names:
-            raise TemplateError(f"{function.name} asks for {parameter.name}, which is none of {', '.join(names)}")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(names[parameter.name])
-        else:
-            by_name[parameter.name] = names[parameter.name]
-    return positional, by_name
 
 
 def _value_of(given: object, names: Names, what: str) -> object:

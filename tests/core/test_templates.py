@@ -136,7 +136,7 @@ class CallTests(SynchronousTestCase):
             (partial(lambda a, port: [a, str(port)], "a"), ("a", "8080")),
             (partial(lambda port, b: [str(port), b], b="b"), ("8080", "b")),
             (lambda port, more="x": [more], ("x",)),
-            (lambda port=1, *args, **named: [str(port), str(args), str(len(named))], ("1", "()", "0")),
+            (lambda other=1, *args, **named: [str(other), str(args), str(len(named))], ("1", "()", "0")),
         ):
             self.assertEqual(words_of(call), words)
 
@@ -157,8 +157,9 @@ class CallTests(SynchronousTestCase):
             raise SystemExit("enough")
 
         for call, words in (
-            (lambda nope: [], "asks for nope, which is none of port, unix_socket, base_url"),
-            (coroutine, "is asynchronous: it has to return its result"),
+            (lambda nope: [], "asks for nope, which is none of base_url, port, unix_socket"),
+            (coroutine, "is a coroutine function: it has to be a plain one"),
+            (partial(lambda call: call(), coroutine), "is asynchronous: it has to return its result"),
             (generator, "is asynchronous: it has to return its result"),
             (lambda: 1 / 0, ": ZeroDivisionError: division by zero"),
             (leave, ": SystemExit: enough"),

@@ -188,8 +188,8 @@ class FailureTests(SupervisorCase):
         for command, words in (
             (("{nope}",), "{nope} is none of port, unix_socket, base_url"),
             (("{",), "a brace that is meant is doubled"),
-            (Function("m:f", lambda nope: []), "m:f asks for nope"),
-            (Function("m:f", coroutine), "asynchronous"),
+            (Function("m:f", lambda nope: []), "asks for nope, which is none of"),
+            (Function("m:f", coroutine), "coroutine function"),
             (Function("m:f", lambda: None), "expected a list, got nothing"),
             (Function("m:f", lambda: 5), "expected a list, got a value of the type int"),
             (Function("m:f", lambda: 1 / 0), "ZeroDivisionError"),
