@@ -94,7 +94,7 @@ TRANSITIONS: tuple[tuple[ServerState, str, ServerState, tuple[str, ...]], ...] =
     ("ready", "want", "ready", ()),
     ("ready", "crashed", "backing_off", ("pause",)),
     ("ready", "ended", "stopped", ()),
-    ("ready", "give_up", "failed", ()),
+    ("ready", "give_up", "failed", ("refuse",)),
     ("ready", "stop", "stopping", ("end",)),
     ("backing_off", "want", "backing_off", ()),
     ("backing_off", "pause_over", "starting", ("again",)),

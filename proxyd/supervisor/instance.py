@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from proxyd.core.lifecycle import (
     INITIAL,
@@ -27,68 +25,21 @@ from proxyd.core.lifecycle import (
     hold_seconds,
     pause_seconds,
 )
-from proxyd.core.templates import names_at, render_pairs, render_words
 from proxyd.errors import ServerStartError, TemplateError
 from proxyd.interfaces import ILease
 from proxyd.model.servers import Place, ServerSpec, ServerState, ServerStatus
-from proxyd.model.upstream import Upstream
 from proxyd.supervisor.calls import in_thread
+from proxyd.supervisor.commands import Surroundings, make_command
+from proxyd.supervisor.ending import SETTLE_SECONDS, end_family, wait_for_end
+from proxyd.supervisor.leases import Lease, WaitingRoom
 from proxyd.supervisor.output import Output
-from proxyd.supervisor.places import PlaceError, Places
+from proxyd.supervisor.places import PlaceError
 from proxyd.supervisor.probes import wait_until_ready
-from proxyd.supervisor.process import Child, Command, Exit, child_environment
+from proxyd.supervisor.process import Child, Command, Exit
+from proxyd.supervisor.rest import Rest
 from proxyd.supervisor.waiting import Timer, sleep
-from proxyd.supervisor.watcher import Watcher
 
 _LAST_LINES = 20  # in a status and beside an error
-_SETTLE_SECONDS = 2.0  # after SIGKILL: the kernel takes its time, and the output is read to its end
-_FIRST_LOOK = 0.01  # seconds between two looks whether processes have ended, doubled each time
-_LONGEST_LOOK = 0.2
-
-
-@attrs.frozen(kw_only=True)
-class Surroundings:
-    """What all servers share.
-
-    `environ` is our own environment, `open_files` our soft limit before we raised it, `run` what our marks begin with.
-    """
-
-    reactor: Any
-    clock: Any
-    base_url: str
-    environ: Mapping[str, str]
-    open_files: int
-    run: str
-    places: Places
-    watcher: Watcher
-
-
-@implementer(ILease)
-class Lease:
-    """The right to use an instance that is ready."""
-
-    def __init__(self, owner: Instance, place: Place, *, counts: bool) -> None:
-        self._owner: Instance | None = owner
-        self._counts = counts
-        self.place = place
-        self.spec = owner.spec
-        self.instance = owner.number
-        self.upstream: Upstream = owner.upstream_at(place)
-        if counts:
-            owner.touch()
-
-    def touch(self) -> None:
-        """Something happened that counts as activity."""
-        if self._owner is not None:
-            self._owner.touch()
-
-    def release(self) -> None:
-        """The exchange or tunnel has ended; a second call does nothing."""
-        if self._counts:
-            self.touch()
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.lease_ended()
 
 
 class Instance:
@@ -120,16 +71,17 @@ class Instance:
         self._label = name if spec.instances == 1 else f"{name}#{number}"
         self._output = Output(self._label, partial(printed, number))
         self._life = begin_life(self)
-        self._is_changing = False
-        self._answers: list[Callable[[], None]] = []
+        self._room = WaitingRoom(self._consider_rest)
+        self._happen = self._room.happen
+        self._rest = Rest(spec, self._label, self._clock, lambda: self.is_used, self._stop_by_itself)
         self.state: ServerState = INITIAL
         self._since = self._clock.seconds()
-        self._waiting: list[tuple[Deferred[ILease], bool]] = []
         self._settling: list[Deferred[None]] = []
         self.leases = 0
         self._place: Place | None = None
         self._command: Command | None = None
         self._child: Child | None = None
+        self._remains: Child | None = None
         self._try: Deferred[None] | None = None
         self._exit_reason = ""
         self._refusal = ""
@@ -138,39 +90,34 @@ class Instance:
         self._failures = 0
         self._was_ready = False
         self._stop_number: int = signal.SIGTERM
-        self._last_activity = 0.0
-        self._is_over_age = False
         self._is_closed = False
         self._pause = Timer(self._clock, partial(self._happen, self._life.pause_over))
         self._deadline = Timer(self._clock, self._too_late)
-        self._idle = Timer(self._clock, self._look_for_activity)
-        self._age = Timer(self._clock, self._grow_old)
         self._patience = Timer(self._clock, self._let_go)
-        if not spec.is_managed:
+        if spec.is_reachable and not spec.is_managed:
             self._place = surroundings.places.choose(spec)
-        self._upstream: Upstream | None = None
 
     # Leases.
 
     @property
     def is_ready(self) -> bool:
         """Whether a lease would be granted at once."""
-        return self.state == "ready" or not self.spec.is_managed
+        is_dying = self._child is not None and not self._child.is_alive
+        return (self.state == "ready" and not is_dying) or not self.spec.is_managed
 
     @property
     def is_used(self) -> bool:
         """Whether somebody has a lease of it, or waits for one."""
-        return bool(self.leases or self._waiting)
+        return self.load > 0
 
     @property
     def load(self) -> int:
         """How many use it or wait for it."""
-        return self.leases + len(self._waiting)
+        return self.leases + len(self._room)
 
     def lease(self, *, counts: bool) -> Deferred[ILease]:
         """A lease, as soon as it is ready."""
-        granted: Deferred[ILease] = Deferred(self._forget)
-        self._waiting.append((granted, counts))
+        granted = self._room.enter(counts=counts)
         if self.is_ready:
             self._happen(self._grant)
         else:
@@ -181,19 +128,12 @@ class Instance:
         """Start it, unless it is on its way."""
         if self.spec.is_managed:
             self._happen(self._life.want)
-            if not self._deadline.is_set and not self.is_ready and self._waiting:
+            if not self._deadline.is_set and not self.is_ready and self._room:
                 self._set_deadline()
 
     def touch(self) -> None:
         """Something happened that counts as activity."""
-        self._last_activity = self._clock.seconds()
-
-    def upstream_at(self, place: Place) -> Upstream:
-        """The same object for the same place: connections to it are kept by it."""
-        upstream = place.upstream
-        if self._upstream != upstream:
-            self._upstream = upstream
-        return self._upstream or upstream
+        self._rest.touch()
 
     def lease_ended(self) -> None:
         """One lease less; the last one may have been what kept the server."""
@@ -242,35 +182,17 @@ class Instance:
             exit_reason=self._exit_reason,
             lines=self._output.last(_LAST_LINES),
             leases=self.leases,
-            waiting=len(self._waiting),
-            last_activity=self._last_activity,
+            waiting=len(self._room),
+            last_activity=self._rest.last_activity,
         )
 
     def _grant(self) -> None:
-        """Give everyone who waits a lease."""
-        waiting, self._waiting = self._waiting, []
-        for waiter, counts in waiting:
-            if self._place is not None:
-                self.leases += 1
-                self._answers.append(partial(_hand_over, waiter, Lease(self, self._place, counts=counts)))
+        if self._place is not None:  # as it is for whoever is ready
+            self._room.admit(partial(self._make_lease, self._place))
 
-    def _forget(self, cancelled: Deferred[ILease]) -> None:
-        self._waiting = [(waiter, counts) for waiter, counts in self._waiting if waiter is not cancelled]
-        self._consider_rest()
-
-    def _happen(self, event: Callable[[], None]) -> None:
-        """Let something happen; those who wait are answered afterwards, because they may make more happen at once."""
-        is_first = not self._is_changing
-        self._is_changing = True
-        try:
-            event()
-        finally:
-            if is_first:
-                self._is_changing = False
-        if is_first:
-            answers, self._answers = self._answers, []
-            for answer in answers:
-                answer()
+    def _make_lease(self, place: Place, counts: bool) -> Lease:
+        self.leases += 1
+        return Lease(self, place, counts=counts)
 
     # What the machine asks for.
 
@@ -285,11 +207,11 @@ class Instance:
         if state != "starting":
             self._cancel_try()
         if state != "ready":
-            self._idle.cancel()
-            self._age.cancel()
+            self._rest.cancel()
         if state == "stopped":
             settling, self._settling = self._settling, []
-            self._answers += [partial(gone.callback, None) for gone in settling]
+            for gone in settling:
+                self._room.answer(partial(gone.callback, None))
 
     def begin(self) -> None:
         """Start it, as if it had never run."""
@@ -310,19 +232,14 @@ class Instance:
         self._log.info("server {server} is ready at {place}", server=self._label, place=str(self._place))
         self._deadline.cancel()
         self._was_ready = True
-        self.touch()  # to be ready is what the idle time counts from
-        self._is_over_age = False
-        if self.spec.max_lifetime:
-            self._age.set(self.spec.max_lifetime)
+        self._rest.begin()
         self._grant()
         self._consider_rest()
 
     def refuse(self) -> None:
         """Send away who waits."""
         self._deadline.cancel()
-        waiting, self._waiting = self._waiting, []
-        error = ServerStartError(self.name, self._refusal, self._output.last(_LAST_LINES), 1.0)
-        self._answers += [partial(_send_away, waiter, error) for waiter, _ in waiting]
+        self._room.refuse(ServerStartError(self.name, self._refusal, self._output.last(_LAST_LINES)))
         self._consider_rest()
 
     def pause(self) -> None:
@@ -354,6 +271,9 @@ class Instance:
         for predecessor in self._predecessors:
             await predecessor.retire()
         self._predecessors = ()
+        if self._remains is not None:  # it was killed, but may still have the port
+            await wait_for_end(self._remains, self._clock, SETTLE_SECONDS)
+            self._remains = None
         hold = hold_seconds(self._starts, self._clock.seconds())
         if hold:
             await sleep(self._clock, hold)
@@ -367,7 +287,8 @@ class Instance:
             self._place = places.choose(self.spec)
             self._command = None
         if self._command is None:
-            self._command = await in_thread(self._around.reactor, partial(self._make_command, self._place))
+            make = partial(make_command, self.spec, self._label, self._place, self._around)
+            self._command = await in_thread(self._around.reactor, make)
         if self._command.argv:
             places.check(self._place)
             self._child = self._make_child(self._command)
@@ -377,22 +298,6 @@ class Instance:
                 return  # the deadline of the start comes now, if it has not come yet
         self._try = None
         self._happen(self._life.answered)
-
-    def _make_command(self, place: Place) -> Command:
-        """Put the place into the templates, and call the callables: in a thread."""
-        names = names_at(place, self._around.base_url)
-        mark = f"{self._around.run}.{self._label}"
-        argv = render_words(self.spec.command, names, "command")
-        added = render_pairs(self.spec.environment, names, "environment")
-        return Command(
-            argv=argv,
-            environment=child_environment(self._around.environ, added, self.spec.user, mark),
-            mark=mark,
-            cwd=self.spec.cwd,
-            limits=self.spec.limits,
-            user=self.spec.user,
-            open_files=self._around.open_files,
-        )
 
     def _make_child(self, command: Command) -> Child:
         self._start_count += 1
@@ -445,7 +350,7 @@ class Instance:
         if child is self._child and not self._is_closed and self.state in ("starting", "ready"):
             self._cancel_try()
             child.signal(signal.SIGKILL)
-            self._patience.set(_SETTLE_SECONDS)
+            self._patience.set(SETTLE_SECONDS)
 
     def _child_ended(self, child: Child, ended: Exit) -> None:
         """Its output has been read as well. Nobody asked for its end, or `_clear` waits for it."""
@@ -454,6 +359,7 @@ class Instance:
         self._exit_reason = ended.reason
         if self.state not in ("starting", "ready"):
             return
+        self._remains = child
         self._forget_child()
         if ended.never_ran:
             self._give_up()
@@ -474,6 +380,8 @@ class Instance:
         elif verdict is Verdict.REST:
             self._log.info("server {server} {reason}", server=self._label, reason=ended.reason)
             self._happen(self._life.ended)
+            if self._room:
+                self.want()
         else:
             if not was_ready:
                 self._exit_reason = f"{ended.reason} before it was ready"
@@ -494,38 +402,20 @@ class Instance:
         """End everything that belongs to the child, and tell the machine."""
         child = self._child
         if child is not None:
-            if number != signal.SIGKILL:
-                child.signal(number)
-                await self._wait_for_end(child, grace)
-            child.signal(signal.SIGKILL)
-            if not await self._wait_for_end(child, _SETTLE_SECONDS):
+            if not await end_family(child, self._clock, number, grace):
                 self._log.warn("server {server} has processes that cannot be killed", server=self._label)
-            child.let_go()
             self._forget_child()
         if self._is_closed:
             return
         if self.state == "aborting" and self._was_ready:
             self._failures += 1
-            if after_exit(in_order=False, was_ready=True, failures=self._failures, restart=self.spec.restart) is (
-                Verdict.AGAIN
-            ):
+            restart = self.spec.restart
+            if after_exit(in_order=False, was_ready=True, failures=self._failures, restart=restart) is Verdict.AGAIN:
                 self._happen(self._life.crashed)
                 return
         self._happen(self._life.gone)
 
-    async def _wait_for_end(self, child: Child, seconds: float) -> bool:
-        """Wait until nothing of the family lives; False when there is still something after so long."""
-        deadline = self._clock.seconds() + seconds
-        pause = _FIRST_LOOK
-        while child.is_alive or child.family():
-            left = deadline - self._clock.seconds()
-            if left <= 0:
-                return False
-            await sleep(self._clock, min(pause, left))
-            pause = min(2 * pause, _LONGEST_LOOK)
-        return True
-
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(
             lambda failure: self._log.failure("unexpected error with server {server}", failure, server=self._label)
         )
@@ -533,34 +423,13 @@ class Instance:
     # Rest.
 
     def _consider_rest(self) -> None:
-        """Stop it if nobody uses it and it is old, or watch for it to be idle."""
-        if self.is_used:
-            return
-        self._unused()
-        if self.state != "ready":
-            return
-        if self._is_over_age:
-            self._log.info("server {server} has lived for long enough", server=self._label)
-            self._rest()
-        elif self.spec.idle_timeout and not self._idle.is_set:
-            self._idle.set(self._last_activity + self.spec.idle_timeout - self._clock.seconds())
+        """Somebody has left: it may be that nobody needs it."""
+        if not self.is_used:
+            self._unused()
+        if self.state == "ready":
+            self._rest.consider()
 
-    def _look_for_activity(self) -> None:
-        if self.is_used:
-            return
-        if self._clock.seconds() - self._last_activity >= self.spec.idle_timeout:
-            self._log.info(
-                "server {server} was idle for {seconds:g} s", server=self._label, seconds=self.spec.idle_timeout
-            )
-            self._rest()
-        else:
-            self._consider_rest()
-
-    def _grow_old(self) -> None:
-        self._is_over_age = True
-        self._consider_rest()
-
-    def _rest(self) -> None:
+    def _stop_by_itself(self) -> None:
         self._stop_number = getattr(signal, self.spec.stop_signal)
         self._refusal = "was stopped"
         self._happen(self._life.stop)
@@ -579,17 +448,5 @@ class Instance:
         self._cancel_try()
         self._pause.cancel()
         self._deadline.cancel()
-        self._idle.cancel()
-        self._age.cancel()
-
-
-def _hand_over(waiter: Deferred[ILease], lease: Lease) -> None:
-    if waiter.called:  # it was cancelled by one that was answered before
-        lease.release()
-    else:
-        waiter.callback(lease)
-
-
-def _send_away(waiter: Deferred[ILease], error: ServerStartError) -> None:
-    if not waiter.called:
-        waiter.errback(error)
+        self._rest.cancel()
+        self._patience.cancel()

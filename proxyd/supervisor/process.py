@@ -94,6 +94,8 @@ class Child(ProcessProtocol):
         self._is_reaped = False
         self._has_begun = False
         self._held_signals: list[int] = []
+        self._reactor = reactor
+        self.pid = 0
         owner = _owner(command.user)
         words = list(command.argv)
         self._process = _Process(reactor, words, dict(command.environment), self, command, owner)
@@ -142,7 +144,10 @@ class Child(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         """It has been reaped; its output may not have been read yet."""
         self._is_reaped = True
-        self._exited(self)
+        if self.pid:
+            self._exited(self)
+        else:  # before whoever makes us has us
+            self._reactor.callLater(0, self._exited, self)
 
     def processEnded(self, reason: Failure) -> None:
         """It has been reaped, and everything it has printed has been read."""

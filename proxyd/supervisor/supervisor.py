@@ -18,7 +18,8 @@ from proxyd.errors import ServerStartError, UnknownServerError
 from proxyd.interfaces import ILease, IServerSupervisor
 from proxyd.model.servers import ServerSpec, ServerStatus
 from proxyd.option import ServerName
-from proxyd.supervisor.instance import Instance, Surroundings
+from proxyd.supervisor.commands import Surroundings
+from proxyd.supervisor.instance import Instance
 from proxyd.supervisor.places import Places
 from proxyd.supervisor.watcher import Watcher
 
