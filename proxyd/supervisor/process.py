@@ -95,11 +95,12 @@ class Child(ProcessProtocol):
         self._has_begun = False
         self._held_signals: list[int] = []
         self._reactor = reactor
-        self.pid = 0
+        self.pid = 0  # until it is forked
         owner = _owner(command.user)
         words = list(command.argv)
+        self._is_made = False
         self._process = _Process(reactor, words, dict(command.environment), self, command, owner)
-        self.pid = self._process.pid or 0  # which it never is
+        self._is_made = True
 
     @property
     def is_alive(self) -> bool:
@@ -144,7 +145,7 @@ class Child(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         """It has been reaped; its output may not have been read yet."""
         self._is_reaped = True
-        if self.pid:
+        if self._is_made:
             self._exited(self)
         else:  # before whoever makes us has us
             self._reactor.callLater(0, self._exited, self)
@@ -173,6 +174,7 @@ class _Process(Process):
     ) -> None:
         self._command = command
         self._owner = owner
+        self._child = protocol
         self._parent = os.getpid()
         devnull = os.open(os.devnull, os.O_RDONLY)
         try:
@@ -181,6 +183,10 @@ class _Process(Process):
             )
         finally:
             os.close(devnull)
+
+    def _fork(self, *args: Any, **kwargs: Any) -> None:
+        super()._fork(*args, **kwargs)
+        self._child.pid = self.pid or 0  # kept there: ours is None as soon as it is reaped, which may be at once
 
     def _trySpawnInsteadOfFork(self, *_: Any) -> bool:
         return False  # posix_spawn knows nothing of what is done below
@@ -219,8 +225,11 @@ class _Process(Process):
 def family_of(group: int, mark: str, *, is_reaped: bool = False) -> list[int]:
     """The ids of all living processes of the group, or with the mark; that of its leader comes first.
 
-    The leader counts until it `is_reaped`, although it may be too young to lead a group.
+    The leader counts until it `is_reaped`, although it may be too young to lead a group. Raises `ValueError` for what
+    is no group of a child: 0 is that of kernel threads, and of processes that this machine does not show.
     """
+    if group <= 1:
+        raise ValueError(f"{group} is no process group of a child")
     wanted = f"{MARK}={mark}".encode()
     pids = [] if is_reaped else [group]
     for directory in Path("/proc").glob("[0-9]*"):
