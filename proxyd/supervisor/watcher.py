@@ -38,11 +38,11 @@ while IFS=$blanks read -r verb word; do
     esac
 done
 IFS=$newline
-for group in $groups; do kill -KILL -- "-$group"; done
+for group in $groups; do kill -s KILL -- "-$group"; done
 set +f
 for file in $(grep -lzsF -- "$1" /proc/[0-9]*/environ); do
     file=${file#/proc/}
-    kill -KILL "${file%/environ}"
+    kill -s KILL "${file%/environ}"
 done
 set -f
 for directory in $directories; do rm -rf -- "$directory"; done
