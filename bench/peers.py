@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,7 +79,7 @@ _NGINX_ANSWER = """
 _PROXYD = """
 listeners: [{{kind: {kind}, address: 127.0.0.1, port: {port}{certificates}}}]
 api: {{address: 127.0.0.1, port: {api_port}}}
-routes: {{/: "http://127.0.0.1:{upstream}"}}
+routes: {{/: {{upstream: "http://127.0.0.1:{upstream}", websocket: {websocket}}}}}
 log: {{access: combined, access_file: {directory}/access.log}}
 state_directory: {directory}
 """
@@ -180,9 +181,9 @@ class Bench:
 
     # Proxies.
 
-    def start_proxyd(self, upstream: Server) -> Server:
-        """The proxyd of this environment."""
-        directory = self._make_directory("proxyd")
+    def start_proxyd(self, upstream: Server, *, name: str = "proxyd", websocket: str = "tunnel") -> Server:
+        """The proxyd of this environment, under a `name` of its own if there are several."""
+        directory = self._make_directory(name)
         port = free_port()
         config = directory / "proxyd.yaml"
         pair = f"certificate: {self._directory}/certificate.pem, key: {self._directory}/key.pem"
@@ -193,12 +194,21 @@ class Bench:
                 certificates=f", certificates: [{{{pair}}}]" if self._tls else "",
                 api_port=free_port(),
                 upstream=upstream.port,
+                websocket=websocket,
                 directory=directory,
             )
         )
         command = (sys.executable, "-m", "proxyd")
         version = output_of(*command, "--version")
-        return self._start("proxyd", version, port, self.proxy_core, *command, "serve", "--config", str(config))
+        return self._start(name, version, port, self.proxy_core, *command, "serve", "--config", str(config))
+
+    def start_autobahn(self, role: str, upstream: Server | None = None) -> Server:
+        """Autobahn as it comes: as the upstream, `echo`, or in place of a proxy, `relay` to `upstream`."""
+        port = free_port()
+        words = [sys.executable, str(CHECKOUT / "bench" / "relay_peer.py"), role, str(port)]
+        words += [str(upstream.port)] if upstream else []
+        core = self.proxy_core if upstream else self.load_core
+        return self._start("Autobahn" if upstream else "upstream", metadata.version("autobahn"), port, core, *words)
 
     def start_chp(self, upstream: Server) -> Server | None:
         """The configurable-http-proxy of npm; None when there is none."""

@@ -85,12 +85,14 @@ class StoreError(ProxydError):
 class RequestError(ProxydError):
     """The client's request cannot be served as it is; `status` is the answer it deserves.
 
-    `detail` is for the log and for people; it never repeats what the client sent.
+    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines for the head of
+    the answer to a WebSocket handshake.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, fields: tuple[bytes, ...] = ()) -> None:
         self.status = status
         self.detail = detail
+        self.fields = fields
         super().__init__(status, detail)
 
     def __str__(self) -> str:

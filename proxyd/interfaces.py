@@ -31,6 +31,12 @@ class IListener(Interface):
     where = Attribute("The URL or path of the socket, for people.")
     purpose = Attribute("What is there for a client, as a word in front of `where`.")
 
+    def inherit(sockets: Any) -> None:  # noqa: N805  # zope interfaces have no self
+        """Take what was opened for it before the start out of `proxyd.system.activation.InheritedSockets`.
+
+        Comes before `open`, which then listens on that.
+        """
+
     def open() -> None:
         """Bind and listen.
 
@@ -54,6 +60,7 @@ class IRouteStore(Interface):
     """The truth about the routes of the API.
 
     What cannot be done fails with `StoreError`, soon enough for a client that waits for it; nothing has changed then.
+    What took too long may still be done after it has failed: the watchers are told of it when it is.
     """
 
     def open() -> Deferred[None]:

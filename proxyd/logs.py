@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -24,6 +25,8 @@ _FLUSH_SECONDS = 0.1
 _FLUSH_CHARS = 64 * 1024
 # What may wait for a reader that does not keep up; some 30,000 lines.
 _MAX_WAITING_CHARS = 4 * 1024 * 1024
+# How often is looked whether there is room again, once lines were dropped.
+_ROOM_SECONDS = 1.0
 
 _LEVELS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 3}
 _ANSI = {"debug": "\x1b[34m", "info": "\x1b[32m", "warn": "\x1b[33m", "error": "\x1b[31m"}
@@ -38,20 +41,31 @@ _USER = re.compile(r"://[^/?#@\s]*@")
 
 
 class LineWriter:
-    """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`."""
+    """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`.
 
-    def __init__(self, fd: int, clock: Any, *, close_fd: bool = False) -> None:
+    `path` is that of the file, if it may be opened again. Lines that found no place are counted, and
+    `told_of_drops`, if somebody has set it, is called with their number once there is room again.
+    """
+
+    told_of_drops: Callable[[int], object] | None = None
+
+    def __init__(self, fd: int, clock: Any, *, close_fd: bool = False, path: str = "") -> None:
         self._fd = fd
+        self._path = path
         self._clock = clock
         self._close_fd = close_fd
         self._lines: list[str] = []
         self._chars = 0
-        self._handed_over = 0  # counted by the reactor's thread only
+        self._handed_over = 0  # counted under the lock
         self._written = 0  # counted by the writing thread only
+        self._unwritten = 0  # lines that the file did not take, counted by the writing thread only
         self._dropped = 0
+        self._told = 0
+        self._room_call: Any = None
         self._call: Any = None
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._queue: SimpleQueue[bytes | int | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def to_file(cls, path: str, clock: Any) -> LineWriter:
@@ -59,17 +73,29 @@ class LineWriter:
 
         Raises `OSError`.
         """
-        return cls(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), clock, close_fd=True)
+        return cls(_open(path), clock, close_fd=True, path=path)
+
+    def reopen(self) -> None:
+        """Go on in the file that is at the path now; whatever was written before goes to the old one.
+
+        Raises `OSError`, and goes on in the old one then. What is no file of a path stays as it is.
+        """
+        if self._path:
+            fd = _open(self._path)
+            self._hand_over()
+            self._put(fd)
 
     @property
     def dropped(self) -> int:
         """How many lines found no place."""
-        return self._dropped
+        return self._dropped + self._unwritten
 
     def write(self, line: str) -> None:
         """Take a line with its line end."""
         if self._chars + self._handed_over - self._written > _MAX_WAITING_CHARS:
             self._dropped += 1
+            if self._room_call is None:
+                self._room_call = self._clock.callLater(_ROOM_SECONDS, self._look_for_room)
             return
         self._lines.append(line)
         self._chars += len(line)
@@ -77,6 +103,22 @@ class LineWriter:
             self._call = self._clock.callLater(_FLUSH_SECONDS, self._flush)
         elif self._chars > _FLUSH_CHARS:
             self._hand_over()
+
+    def write_from_thread(self, line: str) -> None:
+        """Take a line in another thread than the reactor's, which may not turn any more.
+
+        It comes ahead of those that the reactor's thread has not handed over yet.
+        """
+        self._put(line.encode("utf-8", "backslashreplace"))
+
+    def _look_for_room(self) -> None:
+        self._room_call = None
+        if self._handed_over - self._written > _MAX_WAITING_CHARS // 2:
+            self._room_call = self._clock.callLater(_ROOM_SECONDS, self._look_for_room)
+            return
+        dropped, self._told = self._dropped - self._told, self._dropped
+        if self.told_of_drops is not None:
+            self.told_of_drops(dropped)
 
     def _flush(self) -> None:
         self._call = None
@@ -87,34 +129,63 @@ class LineWriter:
             data = "".join(self._lines).encode("utf-8", "backslashreplace")
             self._lines.clear()
             self._chars = 0
-            self._handed_over += len(data)
-            self._queue.put(data)
+            self._put(data)
+
+    def _put(self, item: bytes | int) -> None:
+        with self._lock:
+            if not isinstance(item, int):
+                self._handed_over += len(item)
+            self._queue.put(item)
             if self._thread is None:  # not before: twistd may still fork, and a thread would stay behind
                 self._thread = threading.Thread(target=self._run, name="proxyd-log", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        while (data := self._queue.get()) is not None:
-            rest = memoryview(data)
-            try:
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
-            except OSError:
-                pass  # the reader is gone, and there is nowhere to say so
-            self._written += len(data)
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, int):
+                os.close(self._fd)
+                self._fd = item
+            else:
+                self._write_all(item)
+                self._written += len(item)
         if self._close_fd:
             os.close(self._fd)
 
+    def _write_all(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:  # somebody who shares it has made it so
+                room = select.poll()
+                room.register(self._fd, select.POLLOUT)
+                room.poll()
+            except OSError:
+                self._unwritten += bytes(rest).count(b"\n")  # the reader is gone, and there is nowhere to say so
+                return
+
     def close(self, seconds: float = 1.0) -> None:
         """Write what is left, but do not wait for longer than `seconds`."""
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        for call in (self._call, self._room_call):
+            if call is not None and call.active():
+                call.cancel()
         self._hand_over()
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(seconds)  # it closes what it may still be writing to
         elif self._close_fd:
             os.close(self._fd)
+
+
+def _open(path: str) -> int:
+    """Open a file to append to it; a pipe without a reader is an error, and not a wait.
+
+    Raises `OSError`.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o640)
+    os.set_blocking(fd, True)
+    return fd
 
 
 Form = Literal["text", "json", "chp"]

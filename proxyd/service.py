@@ -5,11 +5,10 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from proxyd import __version__
 from proxyd.api.metrics import MetricsApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
@@ -42,7 +42,13 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import Port
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.supervisor.supervisor import Supervisor
+from proxyd.system.activation import InheritedSockets
+from proxyd.system.limits import raise_open_files_limit
+from proxyd.system.notify import Notifier
+from proxyd.system.signals import answer_requests, leave_last_words
+from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
+from proxyd.workers.dump import dump_state
 
 
 class ProxyService(Service):
@@ -63,7 +69,7 @@ class ProxyService(Service):
         *,
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
-        environ: Mapping[str, str] = os.environ,
+        environ: MutableMapping[str, str] = os.environ,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -82,6 +88,11 @@ class ProxyService(Service):
         self.metrics: IListener | None = None
         self.meters: Meters | ChpMeters | None = None
         self._lag: EventLoopLag | None = None
+        self._stalls: StallWatch | None = None
+        self._opened = 0.0
+        self.notifier = Notifier(environ, reactor)
+        # The limits of descriptors that were there before we raised ours: children get them again.
+        self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
 
@@ -114,14 +125,23 @@ class ProxyService(Service):
         process.
         """
         config = self._config
-        open_files = raise_open_files_limit()
+        leave_last_words()
+        self.open_files_limit = raise_open_files_limit()
+        self._opened = time.monotonic()
+        self.writer.told_of_drops = self._tell_of_drops
         self.supervisor = Supervisor(
-            config.servers, self._reactor, base_url=config.base_url, environ=self._environ, open_files=open_files
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
         )
         self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
         store = self.store = self._make_store()
         if config.log.access_file:
             self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
+            self._access_writer.told_of_drops = self._tell_of_drops
+        stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
@@ -134,11 +154,15 @@ class ProxyService(Service):
         if config.api is not None:
             self.api = self._make_api(data_path, config.api, store, None if self.metrics else exposition)
             data_path.listeners.append(self.api)
-        data_path.open()
+        data_path.open(InheritedSockets.of(self._environ))
         data_path.reactor.pause()
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        answer_requests(
+            self._reactor,
+            {signal.SIGHUP: self.reload, signal.SIGUSR1: self.reopen_logs, signal.SIGUSR2: self.dump_state},
+        )
         if self._lag is not None:
             self._lag.start()
+        stalls.start()
         filling = Deferred.fromCoroutine(self._fill_table(store))
         filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
         if self._store_error is not None:
@@ -155,9 +179,42 @@ class ProxyService(Service):
             if isinstance(self.meters, Meters):
                 self.meters.reload_done(applied=applied)
 
+    def reopen_logs(self) -> None:
+        """Go on in the files that are at the paths of the logs now: somebody has moved the old ones away."""
+        writer = self._access_writer
+        if writer is None:
+            self._log.info("there is no log file to open again")
+            return
+        try:
+            writer.reopen()
+        except OSError as error:
+            self._log.error("the access log cannot be opened again, and stays where it is: {error}", error=error)
+        else:
+            self._log.info("the access log is opened again")
+
+    def dump_state(self) -> None:
+        """Log how things are."""
+        if self.data_path is None:
+            return
+        facts = [f"proxyd {__version__}, up {time.monotonic() - self._opened:.0f} s"]
+        if self._lag is not None and self._stalls is not None:
+            facts.append(f"event loop: at most {self._lag.seconds:.3f} s late, stalls: {self._stalls.count}")
+        dropped = self.writer.dropped + (self._access_writer.dropped if self._access_writer is not None else 0)
+        facts.append(f"lines of the logs dropped: {dropped}")
+        dump_state(self.data_path, facts, self._config.log.level)
+
+    def _tell_of_drops(self, count: int) -> None:
+        self._log.warn("{count} lines of a log were dropped, because its reader did not keep up", count=count)
+
+    def _make_stall_log(self) -> Logger:
+        log = self._config.log
+        observer = LogObserver(self.writer.write_from_thread, log.format, log.level)
+        return Logger(namespace="proxyd.system.stalls", observer=observer)
+
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
-        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get)
+        state = state_directory(self._config.state_directory, self._environ)
+        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get, state)
         section = self._config.store
         store: IRouteStore = self._kinds.of_config(section).build(section, environment)
         return store
@@ -173,6 +230,9 @@ class ProxyService(Service):
             data_path.reactor.resume()
             self._announce(data_path)
             self._reactor.callWhenRunning(self._begin_servers)
+            # Not before the reactor turns, and the rest of the start has gone well.
+            status = f"serving; listeners: {len(data_path.listeners)}, routes: {len(self.table)}"
+            self._reactor.callLater(0, self.notifier.ready, status)
 
     def _begin_servers(self) -> None:
         if self.supervisor is not None:
@@ -222,6 +282,7 @@ class ProxyService(Service):
                 meters,
                 data_path.gauges,
                 lag=lambda: lag.seconds,
+                stalls=lambda: 0 if self._stalls is None else self._stalls.count,
                 dropped_lines=lambda: access_writer.dropped,
                 certificates=data_path.certificates,
             )
@@ -270,15 +331,20 @@ class ProxyService(Service):
     # Stopping.
 
     def stopService(self) -> Deferred[None] | None:
-        """Take no new clients, finish what is served within `drain_seconds`, and end; a second signal hurries."""
+        """Take no new clients, after `drain_delay_seconds`, finish what is served within `drain_seconds`, and end.
+
+        A second signal hurries.
+        """
         super().stopService()
         data_path = self.data_path
         if data_path is None:
             return None
         self._log.info("stopping, once what is being served is finished")
+        self.notifier.stopping("finishing what is being served")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
-        done = data_path.stop_listening()
+        done = data_path.announce_end(self._config.drain_delay_seconds)
+        done.addCallback(lambda _: data_path.stop_listening())
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self._stop_servers())
         done.addCallback(lambda _: self.close())
@@ -295,8 +361,10 @@ class ProxyService(Service):
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()
-        if self._lag is not None:
-            self._lag.stop()
+        for watch in (self._lag, self._stalls):
+            if watch is not None:
+                watch.stop()
+        self.notifier.close()
         if self.store is not None:
             self.store.close()
         try:
@@ -338,11 +406,3 @@ def complain(error: Exception) -> None:
     """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
     with suppress(OSError):
         print(f"proxyd: {error}", file=sys.__stderr__, flush=True)
-
-
-def raise_open_files_limit() -> int:
-    """Take as many descriptors as the system allows: an exchange needs two; returns the limit that was there before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
@@ -70,11 +70,16 @@ def wait_for_rest(counts: list[int], what: str) -> None:
 class Process:
     """A running command. What it prints is its `log`; nothing of it, nor of its descendants, outlives `case`.
 
-    `env` is added to the environment of the tests.
+    `env` is added to the environment of the tests; the descriptors in `pass_fds` have the same numbers there.
     """
 
     def __init__(
-        self, case: TestCase, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
+        self,
+        case: TestCase,
+        *argv: str | Path,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._mark = f"{MARK}={uuid4().hex}"
         name, _, value = self._mark.partition("=")
@@ -88,6 +93,7 @@ class Process:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         case.addCleanup(self.kill)
 

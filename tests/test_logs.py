@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -13,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd import logs
 from proxyd.logs import LineWriter, LogObserver, redact
+from tests.support import wait_for
 
 
 class LineWriterTests(SynchronousTestCase):
@@ -69,6 +73,102 @@ class LineWriterTests(SynchronousTestCase):
         self.assertEqual(0, os.stat(path).st_mode & 0o007)
         self.writer.close()
         self.assertRaises(OSError, LineWriter.to_file, "/no/such/file", self.clock)
+
+    def test_dropped_lines_are_told(self) -> None:
+        """With their number, once there is room again, and each time anew."""
+        told: list[int] = []
+        self.writer.told_of_drops = told.append
+        for count in (1, 2):
+            while self.writer.dropped < 2 * count:
+                self.writer.write("x" * 99_999 + "\n")
+            dropped = self.writer.dropped
+            self.clock.advance(5)
+            self.assertEqual(len(told), count - 1)
+            self.catch_up()
+            self.clock.advance(1)
+            self.assertEqual(sum(told), dropped)
+            self.assertEqual(len(told), count)
+        self.clock.advance(10)
+        self.assertEqual(len(told), 2)
+        self.writer.close()
+
+    def catch_up(self) -> None:
+        """Read everything that waits."""
+        os.set_blocking(self.read_end, False)
+
+        def is_idle() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self.read_end, 1 << 20):
+                    pass
+            return self.writer._written == self.writer._handed_over
+
+        wait_for(is_idle, "everything is written")
+
+    def test_a_pipe_that_somebody_else_made_non_blocking(self) -> None:
+        """Is waited for like any other."""
+        os.set_blocking(self.write_end, False)
+        for _ in range(30):
+            self.writer.write("x" * 9_999 + "\n")
+        self.clock.advance(0.2)
+        size = 0
+        while size < 300_000:
+            size += len(os.read(self.read_end, 1 << 20))
+        self.writer.close()
+        self.assertEqual((size, self.writer.dropped), (300_000, 0))
+
+    def test_lines_from_another_thread(self) -> None:
+        """They need no reactor that turns."""
+        thread = threading.Thread(target=self.writer.write_from_thread, args=("hello\n",))
+        thread.start()
+        thread.join()
+        self.assertEqual(os.read(self.read_end, 100), b"hello\n")
+        self.writer.close()
+
+    def test_files_that_are_opened_again(self) -> None:
+        """What was written before is in the old one, what comes then in the new one; nothing is lost."""
+        path = self.mktemp()
+        writer = LineWriter.to_file(path, self.clock)
+        for number in range(3):
+            writer.write(f"{number}\n")
+            os.rename(path, f"{path}.{number}")
+            writer.reopen()
+        writer.write("3\n")
+        os.unlink(path)
+        writer.reopen()
+        writer.write("4\n")
+        writer.close()
+        names = [f"{path}.0", f"{path}.1", f"{path}.2", path]
+        self.assertEqual([Path(name).read_text() for name in names], ["0\n", "1\n", "2\n", "4\n"])
+        self.writer.close()
+
+    def test_a_file_that_cannot_be_opened_again(self) -> None:
+        """The old one goes on; what has no path has nothing to open."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        writer = LineWriter.to_file(f"{directory}/a", self.clock)
+        os.rename(directory, f"{directory}.old")
+        self.assertRaises(OSError, writer.reopen)
+        writer.write("x\n")
+        writer.close()
+        self.assertEqual(Path(f"{directory}.old/a").read_text(), "x\n")
+        self.writer.reopen()
+        self.writer.close()
+
+    def test_a_full_disk(self) -> None:
+        """Costs lines, which are counted."""
+        writer = LineWriter.to_file("/dev/full", self.clock)
+        writer.write("a\n")
+        writer.write("b\n")
+        writer.close()
+        self.assertEqual(writer.dropped, 2)
+        self.writer.close()
+
+    def test_a_pipe_without_a_reader_is_not_waited_for(self) -> None:
+        """It is an error."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        self.assertRaises(OSError, LineWriter.to_file, path, self.clock)
+        self.writer.close()
 
 
 class LogObserverTests(SynchronousTestCase):

@@ -27,7 +27,7 @@ from proxyd.model.routes import Route, RouteTimeouts
 from proxyd.model.settings import RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, UpstreamUrl
-from proxyd.service import ProxyService, raise_open_files_limit, static_route
+from proxyd.service import ProxyService, static_route
 from proxyd.testing.transports import MemoryTransport
 
 SOCKET = "listeners: [{kind: http, socket: '{directory}/http.sock'}]\n"
@@ -166,13 +166,12 @@ class OpenTests(ServiceCase):
         self.assertFalse((self.directory / "state").exists())
 
     def test_descriptors_are_raised(self) -> None:
-        """Opening takes as many as the system allows."""
+        """Opening takes as many as the system allows, and remembers how many children should have."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        self.open()
+        service = self.open()
         self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (hard, hard))
-        raise_open_files_limit()
-        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (hard, hard))
+        self.assertEqual(service.open_files_limit, (256, hard))
 
 
 class AnnouncementTests(ServiceCase):

@@ -23,7 +23,7 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
     Without a configured one, that of the environment is taken; without that, one is made and kept in `state`.
     Raises `OSError` if it cannot be kept.
     """
-    token = api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    token = configured_token(api, environ)
     if token:
         return (token,)
     if api.open:
@@ -33,6 +33,11 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
     token = read_or_make_token(path)
     _log.info("the token of the API is in {path}", path=str(path))
     return (token,)
+
+
+def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
+    """The token that somebody chose, in the configuration or in the environment; "" if nobody did."""
+    return api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
 
 
 def read_or_make_token(path: Path) -> str:

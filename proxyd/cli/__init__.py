@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from proxyd import __version__
+from proxyd.cli.routes import routes
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 
@@ -56,6 +57,9 @@ def chp_command(words: tuple[str, ...]) -> None:
     from proxyd.cli.chp import run  # noqa: PLC0415
 
     run(list(words))
+
+
+proxyd.add_command(routes)
 
 
 def main() -> None:

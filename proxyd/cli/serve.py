@@ -7,10 +7,12 @@ from twisted.scripts import _twistd_unix
 
 from proxyd.builtins import KINDS
 from proxyd.config.startup import load_or_exit
+from proxyd.system.signals import ignore_requests
 
 
 def run(config: str) -> None:
     """Run the twistd plugin in this process, until a signal ends it."""
+    ignore_requests()
     load_or_exit(config, KINDS)  # twistd would print its whole help in front of the problems
     options: _BaseOptions = _twistd_unix.ServerOptions()
     options.parseOptions(["-n", "--pidfile=", "proxyd", *(["--config", config] if config else [])])

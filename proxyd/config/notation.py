@@ -18,6 +18,7 @@ import yaml
 from proxyd.config.functions import PYTHON_NAME
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
 from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SERVER_NAME, SIZE, URL_PATH
+from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
 from proxyd.option import (
@@ -226,7 +227,8 @@ def options_of(cls: Any) -> list[Declared]:
 
 def _effective(cls: Any) -> Any:
     """What holds for a section whose own defaults are None, because each of them is looked up elsewhere."""
-    parts = [DEFAULT_OPTIONS, *(getattr(DEFAULT_OPTIONS, field.name) for field in attrs.fields(type(DEFAULT_OPTIONS)))]
+    fields = attrs.fields(type(DEFAULT_OPTIONS))
+    parts = [DEFAULT_RELAY, DEFAULT_OPTIONS, *(getattr(DEFAULT_OPTIONS, field.name) for field in fields)]
     return next((part for part in parts if type(part) is cls), None)
 
 

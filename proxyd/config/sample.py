@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 
 from proxyd.config.notation import NOTATIONS, Declared, description_of, is_single, members_of, options_of, shown
+from proxyd.config.types import short_words
 from proxyd.kinds import Kinds
 from proxyd.model.settings import Config
 
@@ -190,7 +191,9 @@ class _Sample:
 
 def _help(option: Declared) -> str:
     """The help of an option, and between which words one may choose."""
-    words = [word for member in members_of(option.kind) if get_origin(member) is Literal for word in get_args(member)]
+    members = members_of(option.kind)
+    words = [word for member in members if get_origin(member) is Literal for word in get_args(member)]
+    words += [word for member in members if attrs.has(member) and words for word in short_words(member)]
     return f"{' | '.join(words)}: {option.help}" if len(words) > 1 else option.help
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from cattrs import Converter
@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
 from proxyd.model.upstream import Upstream
@@ -51,7 +52,7 @@ SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
 PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
 
-SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream"}
+SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream", RelaySettings: "kind"}
 """Sections that may be written as the text of one option alone, and which option that is."""
 
 SWITCHABLE = (ApiSettings | None,)
@@ -144,6 +145,21 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
         cls = get_args(wanted)[0]
         return lambda value, _: None if value == "off" else converter.structure(value, cls)
 
+    def read_words_or_section(wanted: Any) -> Callable[[Any, Any], Any]:
+        words, cls = _words_and_section(wanted)
+        all_words = (*words, *short_words(cls))
+
+        def read(value: Any, _: Any) -> Any:
+            if value is None or isinstance(value, Mapping):
+                return None if value is None else converter.structure(value, cls)
+            if value in all_words:
+                return value if value in words else converter.structure(value, cls)
+            raise OptionError(
+                f"expected one of {', '.join(all_words)}, or a section; got {_shown(value)}{meant(value, all_words)}"
+            )
+
+        return read
+
     def read_list(wanted: Any) -> Callable[[Any, Any], Any]:
         kind = get_args(wanted)[0]
 
@@ -194,6 +210,7 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(Function, read_function)
     converter.register_structure_hook_factory(_is_mixed, read_union)
     converter.register_structure_hook_factory(lambda wanted: wanted in SWITCHABLE, read_switchable)
+    converter.register_structure_hook_factory(lambda wanted: bool(_words_and_section(wanted)), read_words_or_section)
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
 
@@ -279,6 +296,19 @@ def _sorted_members(members: list[Any]) -> tuple[list[Any], list[Any], list[Any]
 
 def _has_origin(origin: Any) -> Callable[[Any], bool]:
     return lambda wanted: bool(get_origin(wanted) == origin)
+
+
+def _words_and_section(wanted: Any) -> tuple[Any, ...]:
+    """The words of a type that is one of several words or a section, and the class of the section; else nothing."""
+    members = [member for member in get_args(wanted) if member is not type(None)]
+    if len(members) == 2 and get_origin(members[0]) is Literal and attrs.has(members[1]):
+        return get_args(members[0]), members[1]
+    return ()
+
+
+def short_words(cls: Any) -> tuple[Any, ...]:
+    """The words that the short form of a section may be."""
+    return get_args(get_type_hints(cls)[SHORT_FORMS[cls]]) if cls in SHORT_FORMS else ()
 
 
 def read_posted_options(posted: Mapping[str, Any]) -> RouteOptions:

@@ -409,6 +409,11 @@ class HTTPChannel(Protocol):
         else:
             self.transport.abortConnection()
 
+    @property
+    def doing(self) -> str:
+        """What it is doing, in a word, for a state dump."""
+        return self._state.name.lower()
+
     # What stock requests ask of their channel.
 
     def isSecure(self) -> bool:

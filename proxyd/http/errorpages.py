@@ -51,7 +51,8 @@ class ErrorPages:
         if meters is not None:
             meters.request_failed(fault.status)
         if _wants_no_page(request):
-            request.answer(fault.status, [], close=True)
+            fields = error.fields if isinstance(error, RequestError) else ()
+            request.answer(fault.status, list(fields), close=True)
         elif self.target is not None:
             self.target.answer(request, fault, self._fields(request))
         else:

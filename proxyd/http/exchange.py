@@ -13,23 +13,31 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.core.activity import is_activity
+from proxyd.core.deflate import ExtensionError
 from proxyd.core.framing import LAST_CHUNK, chunk
 from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
 from proxyd.core.retry import is_repeatable, may_retry
 from proxyd.core.upgrade import is_agreed
 from proxyd.errors import ConnectionCutError, MalformedResponseError, RequestError, UpstreamError
+from proxyd.http.accesslog import printable
+from proxyd.websocket.relay import Relay
 from proxyd.websocket.tunnel import Tunnel
 
 if TYPE_CHECKING:
+    from proxyd.core.relayed import RelayHandshake
     from proxyd.http.request import Request
     from proxyd.http.resources import ForwardResource
     from proxyd.upstream.connection import UpstreamConnection
 
 
 class Exchange:
-    """Carries `request` to the upstream of `resource`, and the response back."""
+    """Carries `request` to the upstream of `resource`, and the response back.
+
+    `relays` is the handshake of a WebSocket that is to be relayed; without it, a WebSocket is a tunnel.
+    """
 
     _log = Logger()
+    relays: RelayHandshake | None = None
 
     def __init__(self, request: Request, resource: ForwardResource, *, is_handshake: bool) -> None:
         self._request = request
@@ -280,18 +288,35 @@ class Exchange:
             connection.close()
             self._fail(MalformedResponseError(str(connection.pool.upstream), "a 101 that answers no handshake"))
             return
+        if self.relays is not None:
+            try:
+                self.relays.agree(head)
+            except ExtensionError as error:
+                connection.close()
+                self._fail(MalformedResponseError(str(connection.pool.upstream), str(error)))
+                return
         request.status = head.status
         connection.detach()
         client, upstream = channel.transport, connection.transport
         early = channel.take_early()
-        tunnel = Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended)
-        channel.site.tunnel_began(tunnel)
-        client.write(self._resource.plan.switching_head(head) + data)
-        request.body_sent = len(data)
+        opening = self._resource.plan.switching_head(head)
+        label = printable(request.head.target.partition(b"?")[0])
         self._touch()
-        tunnel.join(client, upstream, early)
+        if self.relays is None or self._resource.relay is None:
+            tunnel = Tunnel(channel.site.deadlines, self._touch, self._tunnel_ended)
+            tunnel.label = label
+            channel.site.tunnel_began(tunnel)
+            client.write(opening + data)
+            request.body_sent = len(data)
+            tunnel.join(client, upstream, early)
+        else:
+            relay = Relay(self._resource.relay, channel.site.deadlines, self._touch, self._tunnel_ended)
+            relay.label = label
+            channel.site.tunnel_began(relay)
+            client.write(opening)
+            relay.join(client, upstream, early, data, (self.relays.client, self.relays.upstream))
 
-    def _tunnel_ended(self, tunnel: Tunnel) -> None:
+    def _tunnel_ended(self, tunnel: Tunnel | Relay) -> None:
         self._request.body_sent += tunnel.to_client
         self._request.body_received = tunnel.to_upstream
         self._channel.site.tunnel_ended(tunnel)

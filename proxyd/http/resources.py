@@ -9,13 +9,16 @@ from twisted.web.proxy import ReverseProxyResource
 from twisted.web.resource import IResource, Resource
 
 from proxyd.core.forward import ForwardPlan
+from proxyd.core.relayed import RelayHandshake
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError
 from proxyd.http.exchange import Exchange
 from proxyd.http.rewriting import Rewriting, RewritingExchange
 from proxyd.http.streaming import StreamingResource
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import Route, RouteOptions
 from proxyd.model.settings import Timeouts
+from proxyd.websocket.relay import RelayPlan
 
 if TYPE_CHECKING:
     from proxyd.http.request import Request
@@ -52,6 +55,7 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
         self.response_seconds = _first(waits.response if waits else None, timeouts.response)
         self.idle_seconds = _first(waits.idle if waits else None, timeouts.idle)
         self._takes_websockets = options.websocket != "off"
+        self.relay = RelayPlan(options.websocket) if isinstance(options.websocket, RelaySettings) else None
 
     def render_streaming(self, request: Request) -> None:
         """Forward a request whose head has come."""
@@ -67,10 +71,13 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
             kind = "WS" if handshake else "WEB"
             path = request.path[:1024].decode("latin-1")
             self._log.debug("PROXY {kind} {path} to {upstream}", kind=kind, path=path, upstream=self.plan.upstream.url)
-        if self._rewriting is None or handshake:
-            Exchange(request, self, is_handshake=handshake).start()
-        else:
+        if self._rewriting is not None and not handshake:
             RewritingExchange(request, self, self._rewriting).start()
+            return
+        exchange = Exchange(request, self, is_handshake=handshake)
+        if handshake and self.relay is not None:
+            exchange.relays = RelayHandshake(request.head, compresses=bool(self.relay.settings.compression))
+        exchange.start()
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is forwarded as well."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxyd.http.errorpages import ErrorPages
     from proxyd.http.request import Request
     from proxyd.net.deadlines import Deadlines
+    from proxyd.websocket.relay import Relay
     from proxyd.websocket.tunnel import Tunnel
 
     LookUp = Callable[[str, tuple[str, ...]], Entry | None]
@@ -121,7 +122,7 @@ class Site(server.Site):
             )
         )
         self.channels: set[HTTPChannel] = set()
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[Tunnel | Relay] = set()
         self.is_draining = False
         self._is_streaming = IStreamingResource.providedBy(resource)
         self._date = b""
@@ -196,11 +197,11 @@ class Site(server.Site):
         if self.access_log is not None:
             self.access_log.write(request)
 
-    def tunnel_began(self, tunnel: Tunnel) -> None:
+    def tunnel_began(self, tunnel: Tunnel | Relay) -> None:
         """A client's connection carries `tunnel` from now on."""
         self.tunnels.add(tunnel)
 
-    def tunnel_ended(self, tunnel: Tunnel) -> None:
+    def tunnel_ended(self, tunnel: Tunnel | Relay) -> None:
         """The tunnel is over."""
         self.tunnels.discard(tunnel)
 

@@ -12,10 +12,11 @@ from zope.interface import implementer
 from proxyd.errors import OptionError
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kind
-from proxyd.listeners.sockets import identity, open_tcp, open_unix, remove_unix
+from proxyd.listeners.sockets import identity, is_at, open_tcp, open_unix, remove_unix
 from proxyd.model.settings import ListenerConfig
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.net.certificates import ServerTls
+from proxyd.net.proxied import ProxiedPort
 from proxyd.net.tcp import DataPathPort
 from proxyd.net.tls import DataPathTlsPort
 from proxyd.option import FileMode, FilePath, Port, option
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import socket
 
     from proxyd.net.reactor import DataPathReactor
+    from proxyd.system.activation import InheritedSockets
 
 SiteMaker = Callable[..., Any]
 """Makes a site around a resource, or around the routes if there is none: `DataPath.make_site`."""
@@ -38,6 +40,11 @@ class HttpConfig(ListenerConfig):
     socket: FilePath = option(FilePath(""), help="Path of a unix socket to listen on instead.")
     mode: FileMode | None = option(None, help="Permissions of the socket; default: what the umask leaves.")
     backlog: int = option(1024, help="How many connections may wait to be accepted.")
+    proxy_protocol: bool = option(
+        False,
+        help="Every connection begins with a header of the PROXY protocol, version 1 or 2, which tells the client's "
+        "address. Only those from `trusted_proxies` are taken.",
+    )
 
     def __attrs_post_init__(self) -> None:
         """Check what belongs together.
@@ -82,6 +89,7 @@ class HttpListener:
         self._factory = make_site()
         self._reactor = reactor
         self._ports: list[DataPathPort] = []
+        self._inherited: list[socket.socket] = []
         self._identity: tuple[int, int] | None = None
         self.port = int(config.port)
 
@@ -94,6 +102,11 @@ class HttpListener:
         host = config.address or "*"
         return f"{self.scheme}://[{host}]:{self.port}" if ":" in host else f"{self.scheme}://{host}:{self.port}"
 
+    def inherit(self, sockets: InheritedSockets) -> None:
+        """Listen on those that are at its address or path, if there are any, instead of opening its own."""
+        config = self._config
+        self._inherited = sockets.take(lambda sock: is_at(sock, config.address, config.port, config.socket))
+
     def open(self) -> None:
         """Bind and listen.
 
@@ -102,7 +115,9 @@ class HttpListener:
         config = self._config
         if self.tls is not None:
             self.tls.load()
-        if config.socket:
+        if self._inherited:
+            sockets = self._inherited
+        elif config.socket:
             sockets = [open_unix(config.socket, config.backlog, config.mode)]
             self._identity = identity(config.socket)
         else:
@@ -110,12 +125,19 @@ class HttpListener:
             self.port = sockets[0].getsockname()[1]
         self._ports = [self._make_port(sock) for sock in sockets]
         for port in self._ports:
+            port.is_shared = bool(self._inherited)
             port.startListening()
+        self._inherited = []
 
     def _make_port(self, sock: socket.socket) -> DataPathPort:
+        site = self._factory
         if self.tls is None:
-            return DataPathPort(sock, self._factory, self._reactor)
-        return DataPathTlsPort(sock, self._factory, self._reactor, self.tls)
+            port = DataPathPort(sock, site, self._reactor)
+        else:
+            port = DataPathTlsPort(sock, site, self._reactor, self.tls)
+        if self._config.proxy_protocol:
+            return ProxiedPort(port, self._reactor, site.deadlines, site.timeouts.header, site.trusted.trusts)
+        return port
 
     def refresh(self, *, force: bool) -> bool:
         """Read the certificates again if they have changed, or in any case."""

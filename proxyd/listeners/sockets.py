@@ -65,6 +65,22 @@ def open_unix(path: str, backlog: int, mode: int | None = None) -> socket.socket
     return sock
 
 
+def is_at(sock: socket.socket, address: str, port: int, path: str) -> bool:
+    """Whether `sock` listens where one that is opened for `address` and `port`, or for `path`, would."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return bool(path) and isinstance(name, str) and os.path.abspath(path) == os.path.abspath(name)
+    if path or name[1] != port:
+        return False
+    if address in ("", "*"):
+        return name[0] in ("::", "0.0.0.0")
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return False  # opening it will tell
+    return any(name[:2] == place[:2] for *_, place in found)
+
+
 def identity(path: str) -> tuple[int, int]:
     """What tells a file from another one that was put in its place."""
     status = os.stat(path)

@@ -60,6 +60,11 @@ class ProxydCollector(Collector):
             value=exposition.lag(),
         )
         yield CounterMetricFamily(
+            "proxyd_event_loop_stalls",
+            "How often the event loop stood still for longer than log.stall_after.",
+            value=exposition.stalls(),
+        )
+        yield CounterMetricFamily(
             "proxyd_access_log_dropped_lines",
             "Lines of the access log that were dropped because its reader does not keep up.",
             value=exposition.dropped_lines(),

@@ -41,8 +41,8 @@ class Exposition(Protocol):
 class NativeExposition:
     """`meters` under proxyd's own names, in the form that prometheus_client chooses.
 
-    `gauges` tells how things are, `lag` how late the event loop was, `dropped_lines` how many lines of the access log
-    found no place.
+    `gauges` tells how things are, `lag` how late the event loop was, `stalls` how often it stood still, `dropped_lines`
+    how many lines of the access log found no place.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class NativeExposition:
         gauges: Callable[[], Gauges],
         *,
         lag: Callable[[], float] = lambda: 0.0,
+        stalls: Callable[[], int] = lambda: 0,
         dropped_lines: Callable[[], int] = lambda: 0,
         certificates: Certificates = lambda: (),
     ) -> None:
         self.meters = meters
         self.gauges = gauges
         self.lag = lag
+        self.stalls = stalls
         self.dropped_lines = dropped_lines
         self.certificates = certificates
         self._registry: CollectorRegistry | None = None

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.relay import RelaySettings
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, option
@@ -26,7 +27,7 @@ def over(own: _Options, defaults: _Options) -> _Options:
         default = getattr(defaults, field.name)
         if value is None:
             values[field.name] = default
-        elif attrs.has(type(value)) and default is not None:
+        elif attrs.has(type(value)) and type(default) is type(value):
             values[field.name] = over(value, default)
         else:
             values[field.name] = value
@@ -92,8 +93,10 @@ class RouteOptions:
     rewrite_location: RewriteLocation | None = option(None, help="Redirects of the upstream to itself.")
     request_headers: HeaderChanges | None = option(None, help="Changes to requests.")
     response_headers: HeaderChanges | None = option(None, help="Changes to responses.")
-    websocket: Literal["tunnel", "off"] | None = option(
-        None, help="`tunnel` passes the bytes of a WebSocket on; `off` refuses handshakes with 403."
+    websocket: Literal["tunnel", "off"] | RelaySettings | None = option(
+        None,
+        help="`tunnel` passes the bytes of a WebSocket on; `relay` takes part in it, message by message; "
+        "`off` refuses handshakes with 403.",
     )
     timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
     upstream_tls: UpstreamTlsSettings | None = option(None, help="TLS with an upstream whose URL is `https://`.")

@@ -124,7 +124,11 @@ class LogSettings:
         "combined", help="Form of the access log, one line for each exchange."
     )
     access_file: FilePath = option(
-        FilePath(""), help="File of the access log; empty: standard output, with the other lines."
+        FilePath(""),
+        help="File of the access log, opened again on SIGUSR1; empty: standard output, with the other lines.",
+    )
+    stall_after: Seconds = option(
+        Seconds(5), help="An event loop that stands still for so long is logged, with where it hangs."
     )
 
 
@@ -232,7 +236,8 @@ class Config:
     )
     python_path: tuple[FilePath, ...] = option((), help="Directories in which `!python` looks, too.")
     trusted_proxies: tuple[Network, ...] = option(
-        (Network("127.0.0.0/8"), Network("::1"), Network("unix")), help="Peers whose X-Forwarded-* are believed."
+        (Network("127.0.0.0/8"), Network("::1"), Network("unix")),
+        help="Peers whose X-Forwarded-* and PROXY headers are believed.",
     )
     errors: ErrorSettings = section(ErrorSettings, help="Error pages.")
     health: Health = section(Health, help="Health checks.")
@@ -246,6 +251,11 @@ class Config:
     )
     pid_file: FilePath = option(FilePath(""), help="File that holds the process id while proxyd runs.")
     drain_seconds: float = option(30.0, help="How long requests may go on after SIGTERM.")
+    drain_delay_seconds: float = option(
+        0.0,
+        help="How long new clients are still served after SIGTERM, before `drain_seconds` begin, while `health.ready` "
+        "already answers 503: the time that load balancers take to notice.",
+    )
 
     def __attrs_post_init__(self) -> None:
         """Check what a path below which others live has to be.

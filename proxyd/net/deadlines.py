@@ -38,6 +38,10 @@ class Deadlines:
         self._call: Any = None
         self._next_tick = 0
 
+    def __len__(self) -> int:
+        """How many owners are being looked at."""
+        return sum(map(len, self._ticks.values()))
+
     def set(self, owner: Owner, seconds: float) -> None:
         """Strike `owner` in `seconds` unless its deadline is moved or cleared before; 0: clear it."""
         if not seconds:

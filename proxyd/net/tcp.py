@@ -25,7 +25,7 @@ SMALL_READ = 64 * 1024
 # Measured: 1 MiB is 10 % cheaper still, and costs memory with every stalled reader.
 LARGE_READ = 256 * 1024
 # How often a port says that it turns clients away: out of descriptors, that happens thousands of times a second.
-_TURNED_AWAY_SECONDS = 10.0
+_TURNED_AWAY_SECONDS = 60.0
 
 
 class DataPathTransport(tcp.Connection):
@@ -167,6 +167,10 @@ class DataPathServer(DataPathTransport, tcp.Server):
     def __repr__(self) -> str:
         return f"<{type(self.protocol).__name__} with {self.client!r}>" if self.connected else "<ended connection>"
 
+    def getPeer(self) -> Any:
+        """The address of the client; nothing is known of one on a unix socket."""
+        return super().getPeer() if self.client else address.UNIXAddress(None)
+
     def pauseProducing(self) -> None:
         """Stop reading."""
         self.stopReading()
@@ -198,10 +202,6 @@ class DataPathUnixServer(DataPathServer):
         """The path of the listener's socket."""
         return address.UNIXAddress(self.socket.getsockname())
 
-    def getPeer(self) -> address.UNIXAddress:
-        """Nothing is known of a client on a unix socket."""
-        return address.UNIXAddress(None)
-
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Unix sockets never delay."""
 
@@ -227,18 +227,21 @@ class _TurnedAway:
 class DataPathPort(tcp.Port):
     """Accepts clients on `sock`, which listens already.
 
-    Whoever opened the socket knows best where and how, and what lies on disk because of it.
+    Whoever opened the socket knows best where and how, and what lies on disk because of it. If it `is_shared`, another
+    process listens on it as well, and goes on when this one stops.
     """
 
     transport: Any = DataPathServer
     unix_transport: Any = DataPathUnixServer
+
+    is_shared = False
 
     def __init__(self, sock: socket.socket, factory: Any, reactor: DataPathReactor) -> None:
         if sock.family == socket.AF_UNIX:
             self.transport = self.unix_transport
         elif sock.family == socket.AF_INET6:
             self._addressType = address.IPv6Address
-        self._listening = sock
+        self.listening = sock
         self._protocols = factory
         self._logger = Logger(observer=_TurnedAway(reactor))
         super().__init__(0, factory, reactor=reactor)
@@ -247,11 +250,18 @@ class DataPathPort(tcp.Port):
         """Begin to accept."""
         tcp._reservedFD.reserve()
         self._protocols.doStart()
-        self.socket = self._listening
+        self._shouldShutdown = not self.is_shared
+        self.socket = self.listening
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as the base class does
         self.connected = True
         self.numberAccepts = 100
         self.startReading()
+
+    def adopt(self, sock: socket.socket, client: Any) -> None:
+        """Serve a connection that was accepted elsewhere, of a client at the address `client`, empty if unknown."""
+        protocol = self._protocols.buildProtocol(None)
+        self.sessionno += 1
+        protocol.makeConnection(self.transport(sock, protocol, client, self, self.sessionno, self.reactor))
 
     def _buildAddr(self, address_: Any) -> Any:
         return None if self.socket.family == socket.AF_UNIX else super()._buildAddr(address_)

@@ -132,23 +132,50 @@ class StorageStore:
         return self._in_turn(self._delete, key)
 
     def replace(self, routes: Iterable[Route]) -> Deferred[list[Change]]:
-        """Have exactly these routes; the storage takes one after the other, and undoes nothing if it fails between."""
+        """Have exactly these routes; the storage takes one after the other, and if it fails between, what was before.
+
+        If it fails again then, or does not answer at all, the next look at it tells what it has.
+        """
         return self._in_turn(self._replace, routes)
 
     async def _replace(self, routes: Iterable[Route]) -> list[Change]:
         before = {route.key: route for route in (await self._memory.snapshot())[1]}
-        changes = []
-        for key, route in list(replacements(before, routes)):
-            change = await (self._delete(key) if route is None else self._put(route))
-            if change is not None:
-                changes.append(change)
-        return changes
+        wanted = list(replacements(before, routes))
+        now = self._clock.seconds()
+        done: list[str] = []
+        try:
+            for key, route in wanted:
+                await (self._call("remove", key) if route is None else self._add(route, now))
+                done.append(key)
+        except StoreError:
+            await self._undo(done)
+            raise
+        changes = [await (self._forget(key) if route is None else self._keep_ours(route, now)) for key, route in wanted]
+        return [change for change in changes if change is not None]
+
+    async def _undo(self, keys: list[str]) -> None:
+        """Give the storage back what it had under these keys."""
+        try:
+            for key in reversed(keys):
+                known = self._stored.get(key)
+                if known is None:
+                    await self._call("remove", key)
+                else:
+                    last_activity = timestamp(known.last_activity)
+                    await self._call("add", key, {**deepcopy(known.members), "last_activity": last_activity})
+        except StoreError as error:
+            self._log.error("{error}; it has a part of what it was to have", error=str(error))
 
     async def _put(self, route: Route) -> Change:
-        members = json.loads(route.members) if route.members else {"target": route.upstream.url}
         now = self._clock.seconds()
-        await self._call("add", route.key, {**members, "last_activity": timestamp(now)})
-        return await self._keep(route, deepcopy(members), now)
+        await self._add(route, now)
+        return await self._keep_ours(route, now)
+
+    async def _add(self, route: Route, now: float) -> None:
+        await self._call("add", route.key, {**_members_of(route), "last_activity": timestamp(now)})
+
+    async def _keep_ours(self, route: Route, now: float) -> Change:
+        return await self._keep(route, _members_of(route), now)
 
     async def _delete(self, key: str) -> Change | None:
         if key not in self._stored:
@@ -157,6 +184,9 @@ class StorageStore:
                 return None
             await self._adopt(key, data)  # by somebody else, just now
         await self._call("remove", key)
+        return await self._forget(key)
+
+    async def _forget(self, key: str) -> Change | None:
         self._stored.pop(key, None)
         return await self._memory.delete(key)
 
@@ -312,6 +342,12 @@ def _abandonable(awaitable: Awaitable[_T]) -> Deferred[_T]:
     waiting: Deferred[_T] = Deferred(lambda _: working.cancel())
     working.addBoth(pass_on)
     return waiting
+
+
+def _members_of(route: Route) -> dict[str, Any]:
+    """What was posted; a fresh object each time, because the storage may keep what it gets."""
+    members: dict[str, Any] = json.loads(route.members) if route.members else {"target": route.upstream.url}
+    return members
 
 
 def _methods_of(storage: object, name: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -138,6 +138,7 @@ class RouteStoreContract(SynchronousTestCase):
         self.result(self.store.put(make_route("/a")))
         self.assertEqual([], self.seen)
 
+    @settings(deadline=None)  # a disk takes its time
     @given(OPERATIONS)
     def test_it_is_a_dictionary(self, operations: list[tuple[str, str, int]]) -> None:
         """Whatever happens, it holds what a dictionary would, and so does whoever follows its changes."""

@@ -77,6 +77,10 @@ class Pools:
         """How many connections are idle."""
         return sum(pool.idle for pool in list(self._pools.values()))
 
+    def idle_by_upstream(self) -> list[tuple[str, int]]:
+        """Where each pool leads, and how many of its connections are idle."""
+        return sorted((str(pool.upstream), pool.idle) for pool in list(self._pools.values()))
+
     def close(self) -> None:
         """Close every idle connection."""
         for pool in list(self._pools.values()):

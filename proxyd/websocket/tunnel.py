@@ -33,19 +33,23 @@ class Tunnel:
         self.passed = passed
         self.to_client = 0
         self.to_upstream = 0
+        self.began = deadlines.seconds()
+        self.label = ""  # what it is called in a state dump
         self._ended = ended
         self._open = True
+        self._ends: tuple[_End, ...] = ()
 
     def join(self, client: Any, upstream: Any, early: bytes) -> None:
         """Take both transports over; `early` came from the client before the upstream had agreed."""
         client_end, upstream_end = _End(self, client), _End(self, upstream)
         client_end.peer, upstream_end.peer = upstream_end, client_end
-        for end in (client_end, upstream_end):
+        self._ends = (client_end, upstream_end)
+        for end in self._ends:
             transport = end.transport
             transport.protocol = end
             transport.watches_peer = False  # what came before the end has to be delivered first
             transport.read_size = LARGE_READ
-            _keep_alive(transport)
+            keep_alive(transport)
         client_end.counts_up = True
         client.registerProducer(upstream, True)
         upstream.registerProducer(client, True)
@@ -54,8 +58,18 @@ class Tunnel:
         client.resumeProducing()
         upstream.resumeProducing()
 
+    def go_away(self) -> None:
+        """End both sides: what is on its way to either is still delivered, and then its connection is closed.
+
+        Nothing is said: bytes of ours could stand in the middle of a message.
+        """
+        ends, self._ends = self._ends, ()
+        for end in ends:
+            end.leave()
+
     def end(self) -> None:
         """Tell the owner, once."""
+        self._ends = ()
         if self._open:
             self._open = False
             self._ended(self)
@@ -84,26 +98,48 @@ class _End(Protocol):
         self.peer.transport.write(data)
         tunnel.passed()
 
+    def leave(self) -> None:
+        """Close our side once everything is delivered, and drop what still comes.
+
+        To close both sides at once would reset the connection if there is something to read, and what is on its way
+        would be lost.
+        """
+        transport = self.transport
+        self.dataReceived = _drop  # type: ignore[method-assign]  # not one more question for each piece of data
+        transport.unregisterProducer()
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+        self._tunnel.deadlines.set(self, _CLOSING_SECONDS)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Either side ends: so does the other, after what is on its way to it; after a reset, at once."""
         tunnel = self._tunnel
         tunnel.deadlines.forget(self)
-        other = self.peer.transport
-        other.unregisterProducer()
         if reason.check(ConnectionDone):
-            other.loseConnection()
-            if other.connected:
-                tunnel.deadlines.set(self.peer, _CLOSING_SECONDS)
+            self.peer.follow()
         else:
-            other.abortConnection()
+            self.peer.transport.unregisterProducer()
+            self.peer.transport.abortConnection()
         tunnel.end()
+
+    def follow(self) -> None:
+        """End this side after what is on its way to it."""
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+        if transport.connected:
+            self._tunnel.deadlines.set(self, _CLOSING_SECONDS)
 
     def deadline_passed(self) -> None:
         """This side does not take the rest."""
         self.transport.abortConnection()
 
 
-def _keep_alive(transport: Any) -> None:
+def _drop(data: bytes) -> None:
+    """Nobody is there any more to pass it on to."""
+
+
+def keep_alive(transport: Any) -> None:
     """Let the kernel notice a peer that is gone without a word."""
     handle = transport.getHandle()
     if handle.family == socket.AF_UNIX:

@@ -19,6 +19,7 @@ from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, over
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.model.tls import UpstreamTlsSettings
@@ -26,11 +27,12 @@ from proxyd.model.upstream import Upstream
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
+from proxyd.system.activation import InheritedSockets
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
+from proxyd.websocket.relay import RelayPlan
+from proxyd.workers.drain import Drain
 
-# How often a drain looks whether everything is over.
-_DRAIN_LOOK_SECONDS = 0.05
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
 
@@ -54,7 +56,6 @@ class DataPath:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
-        self._drained_by = 0.0
         self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
@@ -77,6 +78,7 @@ class DataPath:
             meters=meters,
         )
         self.sites: list[Site] = []
+        self._drain = Drain(self.sites, main_reactor, self.deadlines)
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
     def make_site(self, root: IResource | None = None, *, logs_access: bool = True) -> Site:
@@ -132,12 +134,17 @@ class DataPath:
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
 
-    def open(self) -> None:
-        """Open the listeners, all or none.
+    def open(self, inherited: InheritedSockets | None = None) -> None:
+        """Open the listeners, all or none; those that have an inherited socket use that one.
 
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
         self._check_upstream_tls()
+        self._load_relay()
+        if inherited is not None:
+            for listener in self.listeners:
+                listener.inherit(inherited)
+            inherited.close()
         try:
             for listener in self.listeners:
                 listener.open()
@@ -154,6 +161,13 @@ class DataPath:
         own = (spec.upstream_tls for spec in self._config.routes.values())
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
             self.pools.contexts.of(settings)
+
+    def _load_relay(self) -> None:
+        """Import what relays need, so that no request waits for it, if the file speaks of any."""
+        for options in (self._defaults, *self._config.routes.values()):
+            if isinstance(options.websocket, RelaySettings):
+                RelayPlan(options.websocket)
+                return
 
     def refresh_tls(self, *, force: bool) -> bool:
         """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.
@@ -174,25 +188,17 @@ class DataPath:
         closing = DeferredList([listener.close() for listener in self.listeners])
         return closing.addCallback(lambda _: None)
 
+    def announce_end(self, seconds: float) -> Deferred[None]:
+        """Serve everybody for `seconds` more, while readiness says that the end is near."""
+        return self._drain.announce(seconds)
+
     def drain(self, seconds: float) -> Deferred[None]:
         """Finish what is being served; fires when all is over, or after `seconds`."""
-        done: Deferred[None] = Deferred()
-        self._drained_by = self.deadlines.seconds() + seconds
-        for site in self.sites:
-            site.drain()
-
-        def look() -> None:
-            if any(site.channels for site in self.sites) and self.deadlines.seconds() < self._drained_by:
-                self._main.callLater(_DRAIN_LOOK_SECONDS, look)
-            else:
-                done.callback(None)
-
-        look()
-        return done
+        return self._drain.finish(seconds)
 
     def hurry(self) -> None:
         """End a drain that is going on."""
-        self._drained_by = 0.0
+        self._drain.hurry()
 
     def close(self) -> None:
         """Cut what is left."""

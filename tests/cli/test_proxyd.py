@@ -22,7 +22,7 @@ class ProxydTests(SynchronousTestCase):
         for word in ("-h", "--help"):
             result = CliRunner().invoke(proxyd, [word])
             self.assertEqual((result.exit_code, result.stderr), (0, ""))
-            for command in ("serve", "check", "chp"):
+            for command in ("serve", "check", "chp", "routes"):
                 self.assertIn(f"\n  {command} ", result.stdout)
 
     def test_a_command_that_is_for_developers_is_not_listed(self) -> None:

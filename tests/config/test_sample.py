@@ -17,6 +17,7 @@ from proxyd.config.loader import Yaml12Loader, parse
 from proxyd.config.notation import is_single, members_of, options_of
 from proxyd.config.sample import make_sample
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.model.settings import Config, ListenerConfig
 from proxyd.option import Port, option
 from tests.support import CHECKOUT
@@ -99,8 +100,11 @@ class SampleTests(SynchronousTestCase):
 
     def test_hidden_options_can_be_taken_over(self) -> None:
         """An option that is hidden for itself is good as it stands."""
-        config = parse(uncommented(block("route_defaults").replace("path/of/it", "")), KINDS)
+        text = block("route_defaults").replace("path/of/it", "")
+        text = re.sub(r"\n  websocket: tunnel .*", "", text)  # its other form is hidden
+        config = parse(uncommented(text), KINDS)
         self.assertEqual(config.route_defaults.timeouts.connect, 5.0)
+        self.assertEqual(config.route_defaults.websocket, DEFAULT_RELAY)
         config = parse(uncommented(block("metrics")).replace('socket: ""', ""), KINDS)
         self.assertEqual((config.metrics.port, config.metrics.address), (9090, "127.0.0.1"))
 

@@ -37,8 +37,9 @@ from proxyd.config.types import (
 )
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, HeaderChanges, RewriteLocation, RouteOptions, RouteTimeouts
-from proxyd.option import Seconds, option
+from proxyd.option import ByteCount, Seconds, option
 
 NO_TEXT = (True, False, 0, 5, 1.5, None, [], ["a"], {}, {"a": "b"})
 NO_NUMBER = (True, False, "5", "", None, [], {})
@@ -361,6 +362,42 @@ class PostedOptionsTests(SynchronousTestCase):
                 websocket="off",
             ),
         )
+
+    def test_a_relay_is_a_word_or_a_section(self) -> None:
+        """Both mean the same, and a section may say more."""
+        for value, expected in (
+            ("tunnel", "tunnel"),
+            ("off", "off"),
+            ("relay", RelaySettings(kind="relay")),
+            ({"kind": "relay"}, RelaySettings(kind="relay")),
+            (
+                {"kind": "relay", "max_message_size": "1 KiB", "ping_interval": "0s", "compression": False},
+                RelaySettings(
+                    kind="relay", max_message_size=ByteCount(1024), ping_interval=Seconds(0), compression=False
+                ),
+            ),
+        ):
+            self.assertEqual(expected, read_posted_options({"websocket": value}).websocket)
+        for value, path, message in (
+            ("relai", (), "expected one of tunnel, off, relay, or a section; got 'relai' (did you mean relay?)"),
+            (5, (), "expected one of tunnel, off, relay, or a section; got 5"),
+            ({}, ("kind",), "is required"),
+            ({"kind": "tunnel"}, ("kind",), "expected one of relay; got 'tunnel'"),
+            ({"kind": "relay", "max_size": 1}, ("max_size",), "unknown option"),
+            (
+                {"kind": "relay", "ping_interval": 5},
+                ("ping_interval",),
+                "expected a duration such as 5s, 100ms, 2m or 1h, got 5",
+            ),
+            (
+                {"kind": "relay", "close_timeout": "0s"},
+                ("close_timeout",),
+                "a side that never answers a close would be waited for in vain",
+            ),
+        ):
+            error = self.assertRaises(OptionError, read_posted_options, {"websocket": value})
+            self.assertTrue(str(error).startswith(message), str(error))
+            self.assertEqual(("websocket", *path), error.path)
 
     def test_a_route_without_options_shares_them_all(self) -> None:
         """Most routes have none; members that are no options, and null, do not count."""

@@ -49,6 +49,10 @@ class ConsoleTests(SynchronousTestCase):
         """What developers type."""
         self.check("CONTRIBUTING.md")
 
+    def test_howto_durable_routes(self) -> None:
+        """Routes that survive a restart, and their back-up."""
+        self.check("docs/howto/durable-routes.md")
+
     def test_howto_errors(self) -> None:
         """Error pages, and what the log tells of them."""
         self.check("docs/howto/errors.md")
@@ -56,6 +60,10 @@ class ConsoleTests(SynchronousTestCase):
     def test_howto_jupyterhub(self) -> None:
         """As the proxy of a JupyterHub."""
         self.check("docs/howto/jupyterhub.md")
+
+    def test_howto_operations(self) -> None:
+        """What an operator asks of the process."""
+        self.check("docs/howto/operations.md")
 
     def test_howto_publish_an_app(self) -> None:
         """A route to an application."""

@@ -75,7 +75,8 @@ class LinkTests(SynchronousTestCase):
     def test_every_example_is_linked(self) -> None:
         """From a document that is written by hand."""
         linked = {target for document in DOCUMENTS if document != GENERATED for target in linked_from(document)}
-        examples = {*(CHECKOUT / "etc" / "examples").iterdir(), CHECKOUT / "etc" / "proxyd.service"}
+        etc = CHECKOUT / "etc"
+        examples = {*(etc / "examples").iterdir(), etc / "proxyd.service", etc / "proxyd.socket"}
         self.assertEqual(sorted(examples - linked), [])
 
 

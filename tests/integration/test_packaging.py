@@ -119,6 +119,15 @@ class PackagingTests(unittest.SynchronousTestCase):
         self.environment.install(self.build_wheel())
         self.assertTrue((self.environment.site_packages / "twisted" / "plugins" / "proxyd_plugin.py").exists())
         self.check_everything()
+        self.check_store()
+
+    def check_store(self) -> None:
+        """The SQLite store has its schema."""
+        (self.elsewhere / "proxyd.yaml").write_text("store: {kind: sqlite, path: routes.sqlite}")
+        code = "from proxyd.stores.database import *; Database(Path('routes.sqlite')).close()"
+        run(self.environment.python, "-c", code, cwd=self.elsewhere)
+        proxyd = self.environment.bin / "proxyd"
+        self.assertEqual(run(proxyd, "routes", "backup", "copy", cwd=self.elsewhere), "copy: 0 routes\n")
 
     def test_an_editable_install_brings_all_commands_and_the_plugin(self) -> None:
         """After an editable install `twistd proxyd` and all commands work, wherever one stands."""

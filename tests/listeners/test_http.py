@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import struct
 import tempfile
 from typing import Any
 
@@ -17,9 +19,11 @@ from proxyd.errors import ListenError, OptionError, TlsError
 from proxyd.interfaces import IListener
 from proxyd.listeners.demo import DemoPage
 from proxyd.listeners.http import HttpConfig, HttpListener, HttpsConfig, build_https
+from proxyd.listeners.sockets import open_tcp, open_unix
 from proxyd.model.tls import Certificate
 from proxyd.net.reactor import DataPathReactor
 from proxyd.option import FileMode, FilePath, Port
+from proxyd.system.activation import InheritedSockets
 from proxyd.testing.harness import Harness
 from tests.certificates import Authority
 
@@ -64,6 +68,38 @@ class HttpListenerTests(TestCase):
         self.assertTrue(os.path.exists(path))
         await listener.close()
         self.assertFalse(os.path.exists(path))
+
+    async def test_the_backlog_is_that_of_the_configuration(self) -> None:
+        """As the kernel has it."""
+        listener = self.make(port=Port(0), backlog=7)
+        listener.open()
+        information = listener._ports[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        self.assertEqual(struct.unpack_from("I", information, 28), (7,))  # tcpi_sacked: of a listener, the backlog
+        await listener.close()
+
+    async def test_an_inherited_socket(self) -> None:
+        """It is listened on instead, and goes on listening, and lying on disk, when we are gone."""
+        path = f"{tempfile.mkdtemp()}/s"
+        self.addCleanup(shutil.rmtree, os.path.dirname(path))
+        for sock, options in (
+            (open_tcp("127.0.0.1", 0, 5)[0], {}),
+            (open_unix(path, 5), {"socket": FilePath(path)}),
+        ):
+            self.addCleanup(sock.close)
+            if not options:
+                options = {"port": Port(sock.getsockname()[1])}  # noqa: PLW2901  # the port is known only now
+            listener = self.make(**options)
+            inherited = InheritedSockets([("web", sock.dup()), ("other", open_tcp("127.0.0.1", 0, 5)[0])])
+            listener.inherit(inherited)
+            self.assertEqual(len(inherited.take(lambda sock: True)), 1)
+            listener.open()
+            where = listener.where
+            await listener.close()
+            self.assertIn(str(options.get("port", path)), where)
+            with socket.socket(sock.family) as client:
+                client.settimeout(10)
+                client.connect(sock.getsockname())
+                sock.accept()[0].close()
 
     async def test_https(self) -> None:
         """It is open once its certificates are, and says so."""

@@ -11,7 +11,7 @@ import tempfile
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import ListenError
-from proxyd.listeners.sockets import identity, open_tcp, open_unix, remove_unix
+from proxyd.listeners.sockets import identity, is_at, open_tcp, open_unix, remove_unix
 
 
 class TcpTests(SynchronousTestCase):
@@ -129,3 +129,37 @@ class UnixTests(SynchronousTestCase):
         self.open()
         remove_unix(self.path, (own[0], own[1] + 1000000))
         self.assertTrue(os.path.exists(self.path))
+
+
+class IsAtTests(SynchronousTestCase):
+    """`is_at`."""
+
+    def test_tcp(self) -> None:
+        """The address that is meant, however it is written, and the port."""
+        for address, same, others in (
+            ("127.0.0.1", ["127.0.0.1", "localhost"], ["127.0.0.2", "", "0.0.0.0", "::1", "no such name"]),
+            ("::1", ["::1", "0:0:0:0:0:0:0:1"], ["127.0.0.1", "*"]),
+            ("", ["", "*", "::"], ["0.0.0.0", "127.0.0.1"]),
+            ("0.0.0.0", ["0.0.0.0", "", "*"], ["127.0.0.1", "::"]),
+        ):
+            (sock,) = open_tcp(address, 0, 16)
+            self.addCleanup(sock.close)
+            port = sock.getsockname()[1]
+            for name in same:
+                self.assertTrue(is_at(sock, name, port, ""), (address, name))
+                self.assertFalse(is_at(sock, name, port - 1, ""), (address, name))
+                self.assertFalse(is_at(sock, name, port, "/run/s"), (address, name))
+            for name in others:
+                self.assertFalse(is_at(sock, name, port, ""), (address, name))
+
+    def test_unix(self) -> None:
+        """The path, however it is written."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "s")
+        sock = open_unix(path, 16)
+        self.addCleanup(sock.close)
+        self.assertTrue(is_at(sock, "127.0.0.1", 8000, path))
+        self.assertTrue(is_at(sock, "127.0.0.1", 8000, os.path.relpath(path)))
+        self.assertFalse(is_at(sock, "127.0.0.1", 8000, path + "2"))
+        self.assertFalse(is_at(sock, "127.0.0.1", 8000, ""))

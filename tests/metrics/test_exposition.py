@@ -145,6 +145,7 @@ class NativeTests(SynchronousTestCase):
             "proxyd_reloads_total": "counter",
             "proxyd_certificate_expiry_timestamp_seconds": "gauge",
             "proxyd_event_loop_lag_seconds": "gauge",
+            "proxyd_event_loop_stalls_total": "counter",
             "proxyd_access_log_dropped_lines_total": "counter",
         }
         self.assertEqual(expected | PROCESS, types(self.exposition.page("").text))

@@ -6,6 +6,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import OptionError
+from proxyd.model.relay import DEFAULT_RELAY, RelaySettings
 from proxyd.model.routes import (
     DEFAULT_OPTIONS,
     INHERITED,
@@ -18,7 +19,7 @@ from proxyd.model.routes import (
     place_of,
 )
 from proxyd.model.upstream import Upstream
-from proxyd.option import Seconds
+from proxyd.option import ByteCount, Seconds
 
 
 class OptionTests(SynchronousTestCase):
@@ -66,6 +67,19 @@ class OptionTests(SynchronousTestCase):
         """A section that only the route has is taken as it is."""
         own = RouteOptions(timeouts=RouteTimeouts(idle=Seconds(1)))
         self.assertEqual(over(own, INHERITED), own)
+
+    def test_relays_are_laid_over_relays(self) -> None:
+        """An option of a relay comes from `route_defaults` if that speaks of a relay; a word stands alone."""
+        relay = RelaySettings(kind="relay", max_message_size=ByteCount(1), compression=False)
+        own = RouteOptions(websocket=RelaySettings(kind="relay", compression=True))
+        both = over(own, RouteOptions(websocket=relay)).websocket
+        self.assertEqual(both, RelaySettings(kind="relay", max_message_size=ByteCount(1), compression=True))
+        self.assertEqual(over(own, DEFAULT_OPTIONS).websocket, own.websocket)
+        self.assertEqual(over(INHERITED, RouteOptions(websocket=relay)).websocket, relay)
+        self.assertEqual(over(RouteOptions(websocket="off"), RouteOptions(websocket=relay)).websocket, "off")
+        complete = over(RelaySettings(kind="relay"), DEFAULT_RELAY)
+        self.assertEqual(complete, DEFAULT_RELAY)
+        self.assertNotIn(None, attrs.astuple(complete))
 
     def test_defaults_say_what_the_documents_say(self) -> None:
         """Without a word the path is passed whole, Host is the client's, X-Forwarded-* depends on who asks."""

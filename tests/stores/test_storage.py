@@ -233,6 +233,42 @@ class ChangeTests(StorageCase):
         self.successResultOf(store.delete("/a"))
         self.assertEqual(self.keys(), set())
 
+    def test_a_replacement_that_fails_is_undone(self) -> None:
+        """The storage has what it had, with its activity, and nobody is told of anything."""
+        store = self.open()
+        for key in ("/gone", "/kept", "/other"):
+            self.successResultOf(store.put(READER.read(key, {"target": "http://h", "x": [key]})))
+        before = dict(self.storage.routes)
+        entries = list(self.table)
+        self.clock.advance(1)
+        add = self.storage.add
+        wanted = [make_route("/other", "http://other"), make_route("/new"), make_route("/bad"), make_route("/late")]
+
+        def add_some(path: str, data: dict[str, Any]) -> None:
+            if path == "/bad":
+                raise OSError("full")
+            add(path, data)
+
+        self.storage.add = add_some  # type: ignore[method-assign]
+        self.assertIn("full", str(self.failureResultOf(store.replace(wanted), StoreError).value))
+        self.assertEqual((self.storage.routes, list(self.table)), (before, entries))
+        self.storage.add = add  # type: ignore[method-assign]
+        self.assertEqual(len(self.successResultOf(store.replace(wanted))), 6)
+        self.assertEqual((self.keys(), self.storage.routes.keys()), ({"/other", "/new", "/bad", "/late"},) * 2)
+
+    def test_a_replacement_that_cannot_be_undone(self) -> None:
+        """Is told; the next look at the storage finds what it has."""
+        store = self.open()
+        self.successResultOf(store.put(make_route("/gone")))
+        self.events.clear()
+        self.storage.add = lambda path, data: 1 // 0  # type: ignore[method-assign, assignment, return-value, misc]
+        self.failureResultOf(store.replace([make_route("/new")]), StoreError)
+        (line,) = self.told(LogLevel.error)
+        self.assertIn("it has a part of what it was to have", line)
+        self.assertEqual(self.keys(), {"/gone"})
+        self.clock.advance(5)
+        self.assertEqual(self.keys(), set())
+
     def test_a_silent_storage_is_given_up(self) -> None:
         """After the deadline, which begins when a change is asked for; then others get their turn."""
         store = self.open()

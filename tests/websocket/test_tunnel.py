@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.error import ConnectionDone
+
 from proxyd.core.upgrade import accept_value
 from proxyd.errors import ConnectError
 from proxyd.model.routes import RouteOptions
@@ -225,6 +227,37 @@ class TunnelTests(DataPathTestCase):
         self.assertTrue(upstream.connected)
         self.proxy.advance(2)
         self.assertFalse(upstream.connected)
+
+    def test_going_away(self) -> None:
+        """Each side gets what is on its way to it, then the end, and nothing of ours; what it still says is dropped."""
+        client, upstream = self.tunnel()
+        client.stall()
+        upstream.send(b"x" * 100_000)
+        (tunnel,) = self.proxy.site.tunnels
+        tunnel.go_away()
+        tunnel.go_away()
+        self.assertTrue(client.write_closed and upstream.write_closed)
+        client.send(b"late")
+        upstream.send(b"late")
+        client.take()
+        self.assertEqual((client.pop(), upstream.pop()), (b"x" * 100_000, b""))
+        upstream.close()
+        client.close()
+        self.proxy.advance()
+        self.assertEqual({client.ended_by, upstream.ended_by}, {ConnectionDone})
+        self.assertEqual((self.proxy.site.tunnels, len(self.proxy.access.lines)), (set(), 1))
+        tunnel.go_away()
+
+    def test_going_away_from_somebody_who_does_not_mind(self) -> None:
+        """Nobody is waited for."""
+        client, upstream = self.tunnel()
+        (tunnel,) = self.proxy.site.tunnels
+        tunnel.go_away()
+        self.proxy.advance(9)
+        self.assertTrue(client.connected and upstream.connected)
+        self.proxy.advance(2)
+        self.assertFalse(client.connected or upstream.connected)
+        self.assertEqual(self.proxy.site.tunnels, set())
 
     def test_route_changes_leave_it_alone(self) -> None:
         """Deleting or replacing the route does not touch what is open."""

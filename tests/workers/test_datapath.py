@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,6 +28,7 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds
 from proxyd.testing.harness import Lines
 from proxyd.testing.transports import MemoryTransport
+from proxyd.websocket.tunnel import Tunnel
 from proxyd.workers.datapath import DataPath
 
 GET = b"GET %b HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -329,6 +331,69 @@ class DrainTests(DataPathCase):
         self.clock.advance(1.9)
         self.assertNoResult(done)
         self.clock.pump([0.1, 0.1])
+        self.successResultOf(done)
+
+    def test_load_balancers_have_time_to_notice(self) -> None:
+        """Clients are served as before, but no connection is kept, and readiness says why."""
+        data_path, _ = self.begin()
+        idle = self.client(data_path)
+        done = data_path.announce_end(5)
+        self.assertEqual([self.status(data_path, path) for path in (b"/readyz", b"/healthz")], [503, 200])
+        self.clock.pump([0.1] * 49)
+        self.assertFalse(idle.disconnecting)
+        idle.send(GET % b"/healthz")
+        self.assertIn(b"\r\nConnection: close\r\n", idle.pop())
+        self.assertNoResult(done)
+        self.clock.pump([0.1, 0.1])
+        self.successResultOf(done)
+        self.successResultOf(data_path.announce_end(0))
+
+    def test_that_time_can_be_cut_short(self) -> None:
+        """By the second signal, which leaves no time for anything else either."""
+        data_path, _ = self.begin()
+        done = data_path.announce_end(1000)
+        data_path.hurry()
+        self.clock.advance(0.1)
+        self.successResultOf(done)
+        self.successResultOf(data_path.drain(1000))
+
+    def open_tunnel(self, data_path: DataPath) -> tuple[MemoryTransport, MemoryTransport]:
+        """A tunnel, both ends."""
+        ends = MemoryTransport(self.clock), MemoryTransport(self.clock)
+        for end in ends:
+            end.connect(Protocol())
+        site = data_path.sites[0]
+        tunnel = Tunnel(data_path.deadlines, lambda: None, site.tunnel_ended)
+        site.tunnel_began(tunnel)
+        tunnel.join(*ends, b"")
+        return ends
+
+    def test_tunnels_last_as_long_as_exchanges(self) -> None:
+        """And are then told to end; who has taken what was on its way is not waited for."""
+        data_path, client = self.begin()
+        ends = self.open_tunnel(data_path)
+        done = data_path.drain(1000)
+        self.clock.pump([0.1] * 30)
+        self.assertFalse(ends[0].write_closed)
+        client.protocol.connectionLost()
+        self.clock.advance(0.1)
+        self.assertTrue(ends[0].write_closed and ends[1].write_closed)
+        self.assertNoResult(done)
+        for end in ends:
+            end.close()
+        self.clock.pump([0, 0.1])
+        self.successResultOf(done)
+
+    def test_tunnels_cannot_hold_the_end_up(self) -> None:
+        """They have two seconds, whether exchanges were over or `drain_seconds` were."""
+        data_path, _ = self.begin()
+        ends = self.open_tunnel(data_path)
+        done = data_path.drain(2)
+        self.clock.pump([0.1] * 21)
+        self.assertTrue(ends[0].write_closed)
+        self.clock.pump([0.1] * 18)
+        self.assertNoResult(done)
+        self.clock.pump([0.1] * 4)
         self.successResultOf(done)
 
     def test_it_can_be_hurried(self) -> None:

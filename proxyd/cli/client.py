@@ -1,0 +1,125 @@
+"""The REST API of a running proxyd, as its own commands speak to it: address and token are in the configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import quote
+
+from proxyd.api.tokens import configured_token, state_directory
+from proxyd.builtins import KINDS
+from proxyd.config.startup import load_or_exit
+from proxyd.errors import ProxydError
+from proxyd.model.settings import ApiSettings
+
+# Longer than a store may take to answer.
+_DEADLINE_SECONDS = 20
+
+
+class ApiClientError(ProxydError):
+    """The API cannot be reached, or refuses."""
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over the unix socket at `path`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_DEADLINE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the path."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class ApiClient:
+    """Asks the API that `api` describes; every method raises `ApiClientError`."""
+
+    def __init__(self, api: ApiSettings, token: str) -> None:
+        self._api = api
+        self._token = token
+
+    @classmethod
+    def from_config(cls, config: str) -> ApiClient:
+        """The API in the configuration at `config`, or in the one that is found if it is empty."""
+        _, loaded = load_or_exit(config, KINDS)
+        if loaded.api is None:
+            raise ApiClientError("the configuration has no API")
+        if not loaded.api.port and not loaded.api.socket:
+            raise ApiClientError("the configuration leaves the port of the API open")
+        token = configured_token(loaded.api, os.environ)
+        if not token and not loaded.api.open:
+            path = state_directory(loaded.state_directory, os.environ) / "token"
+            try:
+                token = path.read_text().strip()
+            except OSError as error:
+                raise ApiClientError(f"{path} cannot be read: {error.strerror}") from None
+        return cls(loaded.api, token)
+
+    def all(self) -> dict[str, Any]:
+        """All routes, by their keys."""
+        found: dict[str, Any] = json.loads(self._ask("GET", ""))
+        return found
+
+    def get(self, key: str) -> Any:
+        """One route."""
+        if key.strip("/"):
+            return json.loads(self._ask("GET", key))
+        found = self.all()  # which is what the API tells at /api/routes/
+        if "/" not in found:
+            raise ApiClientError("there is no such route")
+        return found["/"]
+
+    def add(self, key: str, route: dict[str, object]) -> None:
+        """Create or replace a route."""
+        self._ask("POST", key, json.dumps(route))
+
+    def delete(self, key: str) -> None:
+        """Delete a route."""
+        self._ask("DELETE", key)
+
+    def _ask(self, method: str, key: str, body: str | None = None) -> bytes:
+        path = "/api/routes/" + quote(key.strip("/"))
+        fields = {"Authorization": f"token {self._token}"} if self._token else {}
+        try:
+            connection = self._connection()
+            try:
+                connection.request(method, path, body, fields)
+                answer = connection.getresponse()
+                content = answer.read()
+            finally:
+                connection.close()
+        except (OSError, HTTPException) as error:
+            raise ApiClientError(f"the API at {self._where} does not answer: {error}") from None
+        if answer.status >= 300:
+            words = content.decode("utf-8", "replace").strip() or answer.reason
+            raise ApiClientError("there is no such route" if answer.status == 404 else f"{answer.status}: {words}")
+        return content
+
+    @property
+    def _where(self) -> str:
+        return self._api.socket or f"{self._host}:{self._api.port}"
+
+    @property
+    def _host(self) -> str:
+        return self._api.address if self._api.address not in ("", "*", "0.0.0.0", "::") else "127.0.0.1"
+
+    def _connection(self) -> HTTPConnection:
+        if self._api.socket:
+            return _UnixConnection(self._api.socket)
+        tls = self._api.tls
+        if tls is None:
+            return HTTPConnection(self._host, self._api.port, timeout=_DEADLINE_SECONDS)
+        # It is known by its certificate, whatever names that has: it is the one in the configuration.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        for pair in tls.certificates:
+            context.load_verify_locations(pair.certificate)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return HTTPSConnection(self._host, self._api.port, timeout=_DEADLINE_SECONDS, context=context)

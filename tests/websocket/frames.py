@@ -1,0 +1,58 @@
+"""Frames of RFC 6455 §5.2 as tests write and read them, independent of any library."""
+
+from __future__ import annotations
+
+import zlib
+
+from proxyd.core.closing import Close
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+COMPRESSED = 4
+
+_MASK = b"\x01\x20\x03\x40"
+
+
+def _masked(payload: bytes, mask: bytes) -> bytes:
+    return bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = False) -> bytes:
+    """One frame."""
+    size = len(payload)
+    length = size if size < 126 else 126 if size < 65536 else 127
+    extended = b"" if size < 126 else size.to_bytes(2 if size < 65536 else 8, "big")
+    head = bytes([fin << 7 | rsv << 4 | opcode, mask << 7 | length]) + extended
+    return head + (_MASK + _masked(payload, _MASK) if mask else payload)
+
+
+def close_frame(code: int | None, reason: bytes = b"", *, mask: bool = False) -> bytes:
+    """A Close."""
+    return frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason, mask=mask)
+
+
+def read_frames(data: bytes, *, masked: bool = False) -> list[tuple[int, bytes]]:
+    """The opcodes and payloads in `data`, all whole and final; `masked` as a client has to; RSV1 is unpacked."""
+    frames = []
+    unpack = zlib.decompressobj(-15)
+    while data:
+        assert data[0] & 0xB0 == 0x80, data[:20]
+        assert data[1] >> 7 == masked, data[:20]
+        opcode, length, at = data[0] & 15, data[1] & 127, 2
+        if length >= 126:
+            at = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:at], "big")
+        mask = data[at : at + 4] if masked else bytes(4)
+        at += 4 if masked else 0
+        payload = data[at : at + length]
+        assert len(payload) == length, "a frame is not whole"
+        payload = _masked(payload, mask) if masked else payload
+        if data[0] & 0x40:
+            payload = unpack.decompress(payload + b"\x00\x00\xff\xff")
+        frames.append((opcode, payload))
+        data = data[at + length :]
+    return frames
+
+
+def read_close(payload: bytes) -> Close:
+    """What a Close says."""
+    return Close(int.from_bytes(payload[:2], "big"), payload[2:]) if payload else Close()
