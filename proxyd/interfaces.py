@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxyd.model.auth import Answer, Verdict
     from proxyd.model.routes import Route
     from proxyd.model.servers import ServerSpec, ServerStatus
+    from proxyd.option import ServerName
 
 
 class IStreamingResource(IResource):
@@ -161,12 +162,12 @@ class IServerSupervisor(Interface):
         """End all instances, whatever they do; fires once they are gone. The next lease starts the server again."""
 
     def restart(name: str) -> Deferred[None]:  # noqa: N805
-        """Stop and start."""
+        """Stop and start; fires and fails as `start` does."""
 
     def subscribe(name: str, printed: Callable[[int, str], None]) -> Callable[[], None]:  # noqa: N805
         """Call `printed` with the instance and each line that the server prints; what is returned stops that."""
 
-    def replace(specs: Mapping[str, ServerSpec]) -> None:  # noqa: N805
+    def replace(specs: Mapping[ServerName, ServerSpec]) -> None:  # noqa: N805
         """From now on these are the servers.
 
         One that is not among them any more takes no new leases and is stopped when its last lease ends; one that has

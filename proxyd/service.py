@@ -51,6 +51,7 @@ from proxyd.option import Port
 from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.stores.feed import TableFeed
+from proxyd.supervisor.supervisor import Supervisor
 from proxyd.system.activation import InheritedSockets
 from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
@@ -108,6 +109,7 @@ class ProxyService(Service):
         # The limits of descriptors that were there before we raised ours: children get them again.
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
+        self.supervisor: Supervisor | None = None
         self._api_root: ApiResource | None = None
         self._routes_api: RoutesApi | None = None
         self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
@@ -148,6 +150,13 @@ class ProxyService(Service):
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
+        self.supervisor = Supervisor(
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
+        )
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
@@ -249,12 +258,17 @@ class ProxyService(Service):
             data_path.reactor.resume()
             self._announce(data_path)
             self._reloads.begin()
+            self._reactor.callWhenRunning(self._begin_servers)
             # Not before the reactor turns, and the rest of the start has gone well.
             self._reactor.callLater(0, self._notify_ready)
 
     def _notify_ready(self) -> None:
         if self.data_path is not None:
             self.notifier.ready(f"serving; listeners: {len(self.data_path.listeners)}, routes: {len(self.table)}")
+
+    def _begin_servers(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.begin()
 
     def _end_without_routes(self, failure: Failure) -> None:
         """End with one line and status 1; before the reactor runs, whoever starts us does that."""
@@ -470,6 +484,7 @@ class ProxyService(Service):
         done = data_path.announce_end(self._config.drain_delay_seconds)
         done.addCallback(self._stop_listening)
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
+        done.addCallback(lambda _: self._stop_servers())
         done.addCallback(lambda _: self.close())
         return done
 
@@ -478,12 +493,20 @@ class ProxyService(Service):
             self._events.close()
         return None if self.data_path is None else self.data_path.stop_listening()
 
+    def _stop_servers(self) -> Deferred[None] | None:
+        """Once nobody needs them any more, with the signal that ends us."""
+        number = getattr(self._reactor, "_exitSignal", None) or signal.SIGTERM
+        return None if self.supervisor is None else self.supervisor.shutdown(number)
+
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
         data_path, self.data_path = self.data_path, None
         if self._events is not None:
             self._events.close()
+        supervisor, self.supervisor = self.supervisor, None
+        if supervisor is not None:
+            supervisor.close()
         for watch in (self._lag, self._stalls):
             if watch is not None:
                 watch.stop()

@@ -12,6 +12,19 @@ from proxyd.builtins import KINDS
 from proxyd.config.reference import make_reference
 from proxyd.config.sample import make_sample
 from proxyd.config.schema import make_schema
+from proxyd.core.lifecycle import draw
+
+_LIFECYCLE = """\
+# The life of a managed server
+
+<!-- Made by `proxyd docs` from proxyd/core/lifecycle.py; a change here is lost. -->
+
+What each instance of a server goes through. In front of a slash is what happens, behind it is what is done then.
+[Managed servers](managed-servers.md) tells what the states mean.
+
+```mermaid
+{drawing}```
+"""
 
 
 def generated() -> Mapping[str, str]:
@@ -20,6 +33,7 @@ def generated() -> Mapping[str, str]:
         "etc/proxyd.schema.json": json.dumps(make_schema(KINDS), indent=2, ensure_ascii=False) + "\n",
         "etc/proxyd.yaml": make_sample(KINDS),
         "docs/config.md": make_reference(KINDS),
+        "docs/server-lifecycle.md": _LIFECYCLE.format(drawing=draw()),
     }
 
 

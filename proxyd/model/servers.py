@@ -197,14 +197,17 @@ class ServerSpec:
 
 @attrs.frozen
 class Place:
-    """Where a server listens: a port of `localhost`, or a unix socket, and then `port` is 0."""
+    """Where a server listens: a port of `localhost`, or a unix socket, and then `port` is 0.
+
+    Connections are kept by `upstream`, so there is one of it for each place.
+    """
 
     port: int
     socket: str = ""
+    upstream: Upstream = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def upstream(self) -> Upstream:
-        """The place as an upstream."""
+    @upstream.default
+    def _make_upstream(self) -> Upstream:
         if self.socket:
             return Upstream(f"http+unix://{quote(self.socket, safe='')}", False, "localhost", 0, self.socket)
         return Upstream(f"http://localhost:{self.port}", False, "localhost", self.port)

@@ -129,7 +129,9 @@ class Harness:
 
         trusts = TrustedProxies(config.trusted_proxies).trusts
         seconds = self.clock.seconds
-        guards = Guards(config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state)
+        guards = self.guards = Guards(
+            config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state
+        )
 
         def forward(
             route: Route | ForwardPlan,

@@ -10,6 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.cli import proxyd
 from proxyd.cli.docs import generated
+from proxyd.core.lifecycle import draw
+from tests.support import CHECKOUT
 
 
 class DocsTests(SynchronousTestCase):
@@ -23,7 +25,7 @@ class DocsTests(SynchronousTestCase):
             self.assertEqual(result.exit_code, 0)
             self.assertEqual(
                 result.stdout.splitlines(),
-                [f"{directory}/{name}" for name in ("etc/proxyd.schema.json", "etc/proxyd.yaml", "docs/config.md")],
+                [f"{directory}/{name}" for name in generated()],
             )
             for name, text in generated().items():
                 self.assertEqual((directory / name).read_text(encoding="utf-8"), text)
@@ -34,6 +36,13 @@ class DocsTests(SynchronousTestCase):
         for text in generated().values():
             self.assertTrue(text.endswith("\n") and not text.endswith("\n\n"))
             self.assertNotIn(str(Path.home()), text)
+
+    def test_the_lifecycle_is_drawn_as_it_is(self) -> None:
+        """The drawing in the checkout is that of the code."""
+        name = "docs/server-lifecycle.md"
+        text = (CHECKOUT / name).read_text(encoding="utf-8")
+        self.assertEqual(text, generated()[name])
+        self.assertIn(draw(), text)
 
     def test_the_schema_is_json(self) -> None:
         """For editors that do not care where it came from."""

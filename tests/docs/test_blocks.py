@@ -16,7 +16,7 @@ from proxyd.config.loader import Yaml12Loader, parse
 from tests.docs.markdown import DOCUMENTS, Block, blocks_of
 from tests.support import CHECKOUT
 
-_LANGUAGES = {"console", "yaml", "python", "html", "json", "text", "ini", "nginx"}
+_LANGUAGES = {"console", "yaml", "python", "html", "json", "text", "ini", "nginx", "mermaid"}
 
 
 def blocks_in(language: str) -> list[Block]:

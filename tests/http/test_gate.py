@@ -203,5 +203,5 @@ class NoLimitTests(SynchronousTestCase):
     def test_there_are_no_gates(self) -> None:
         """So nothing is counted, and nothing called."""
         proxy = Harness(config=Config(trusted_proxies=(Network("10.0.0.1"),)))
-        self.assertEqual((proxy.site.gate, proxy.tree._gate), (None, None))
+        self.assertEqual((proxy.site.gate, proxy.tree.gate), (None, None))
         self.assertEqual(attrs.evolve(Limits(), connections=1).connections, 1)

@@ -186,13 +186,13 @@ class SettingsTests(PortsTestCase):
     def test_the_configuration_can_change(self) -> None:
         """From one moment to the next; what is under way goes on."""
         apply = self.proxy.ports.apply
-        apply(ENABLED, DEFAULT_OPTIONS)
+        apply(ENABLED, DEFAULT_OPTIONS, self.proxy.guards)
         client = self.get("/proxy/80/")
         upstream = self.proxy.accept()
-        apply(attrs.evolve(ENABLED, base_url=UrlPath("/b/")), DEFAULT_OPTIONS)
+        apply(attrs.evolve(ENABLED, base_url=UrlPath("/b/")), DEFAULT_OPTIONS, self.proxy.guards)
         self.assert_status(404, self.get("/proxy/80/"))
         self.assertEqual("localhost:80", self.asked("/b/proxy/80/")[0])
-        apply(Config(), DEFAULT_OPTIONS)
+        apply(Config(), DEFAULT_OPTIONS, self.proxy.guards)
         self.assert_status(404, self.get("/b/proxy/80/"))
         upstream.send(OK)
         self.assert_status(200, client)
@@ -200,7 +200,7 @@ class SettingsTests(PortsTestCase):
     def test_websockets_can_be_off(self) -> None:
         """As `route_defaults` say, which hold for ports as well."""
         options = attrs.evolve(DEFAULT_OPTIONS, websocket="off")
-        self.proxy.ports.apply(ENABLED, options)
+        self.proxy.ports.apply(ENABLED, options, self.proxy.guards)
         self.assert_status(403, self.get("/proxy/80/", UPGRADE))
         self.assertEqual([], self.proxy.dialer.dials)
 
@@ -218,7 +218,7 @@ class FunctionTests(PortsTestCase):
             return host == "db.test"
 
         settings = PortsSettings(enabled=True, hosts=Function("m:f", decide))
-        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS)
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS, self.proxy.guards)
         self.assertEqual("db.test:80", self.asked("/proxy/db.test:80/x?y")[0])
         for fields in ("", UPGRADE):
             self.assert_status(403, self.get("/proxy/other.test:80/", fields))
@@ -234,7 +234,7 @@ class FunctionTests(PortsTestCase):
             response.headers["Location"] = "/new"
 
         settings = PortsSettings(enabled=True, rewrite_response=Function("m:f", change))
-        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS)
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS, self.proxy.guards)
         client = self.get("/proxy/127.0.0.1:80/a?b")
         self.proxy.accept().send(b"HTTP/1.1 302 Found\r\nContent-Length: 3\r\nLocation: /old\r\n\r\nold")
         answer = self.assert_status(302, client)

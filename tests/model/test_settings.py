@@ -49,6 +49,7 @@ class ConfigTests(SynchronousTestCase):
                 "rewrite_body": 100 * 1024 * 1024,
                 "interim_responses": 16,
                 "api_body": 16 * 1024 * 1024,
+                "api_bulk_body": 256 * 1024 * 1024,
                 "route_path": 4 * 1024,
                 "connections": 0,
                 "connections_per_client": 0,

@@ -1,0 +1,52 @@
+"""From a definition and a place to what is to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from proxyd.core.templates import names_at, render_pairs, render_words
+from proxyd.model.servers import Place, ServerSpec
+from proxyd.supervisor.places import Places
+from proxyd.supervisor.process import Command, child_environment
+from proxyd.supervisor.waiting import Clock
+from proxyd.supervisor.watcher import Watcher
+
+
+@attrs.frozen(kw_only=True)
+class Surroundings:
+    """What all servers share.
+
+    `environ` is our own environment, `open_files` our soft limit before we raised it, `run` what our marks begin with.
+    """
+
+    reactor: Any
+    clock: Clock
+    base_url: str
+    environ: Mapping[str, str]
+    open_files: int
+    run: str
+    places: Places
+    watcher: Watcher
+
+
+def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:
+    """Put `place` into the templates of `spec`, and call its callables, which may block.
+
+    Raises `TemplateError`, and `OSError` for a user that there is not.
+    """
+    names = names_at(place, around.base_url)
+    mark = f"{around.run}.{label}"
+    argv = render_words(spec.command, names, "command")
+    added = render_pairs(spec.environment, names, "environment")
+    return Command(
+        argv=argv,
+        environment=child_environment(around.environ, added, spec.user, mark),
+        mark=mark,
+        cwd=spec.cwd,
+        limits=spec.limits,
+        user=spec.user,
+        open_files=around.open_files,
+    )

@@ -1,0 +1,57 @@
+"""What a managed server prints: into the log, into a bounded memory, and to whoever listens."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+_MAX_LINE = 64 * 1024  # bytes; what prints more without a line's end would fill the memory
+_MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows them
+
+
+class Output:
+    """The lines of one server. `label` is what the log calls it; `printed` is called with each line."""
+
+    _log = Logger()
+
+    def __init__(self, label: str, printed: Callable[[str], None]) -> None:
+        self._label = label
+        self._printed = printed
+        self._partial: dict[int, bytearray] = {}
+        self._lines: deque[str] = deque()
+        self._kept = 0
+
+    def feed(self, stream: int, data: bytes) -> None:
+        """Bytes of one of its streams; a line that is too long is cut into several."""
+        partial = self._partial.setdefault(stream, bytearray())
+        partial += data
+        *lines, rest = partial.split(b"\n")
+        while len(rest) > _MAX_LINE:
+            lines.append(rest[:_MAX_LINE])
+            rest = rest[_MAX_LINE:]
+        self._partial[stream] = rest
+        for line in lines:
+            for start in range(0, len(line) or 1, _MAX_LINE):
+                self._add(line[start : start + _MAX_LINE])
+
+    def finish(self) -> None:
+        """The process has ended: what has no line's end is a line, too."""
+        partial, self._partial = self._partial, {}
+        for rest in partial.values():
+            if rest:
+                self._add(rest)
+
+    def last(self, count: int) -> tuple[str, ...]:
+        """The last lines, the oldest first."""
+        return tuple(self._lines)[-count:]
+
+    def _add(self, line: bytes | bytearray) -> None:
+        text = line.rstrip(b"\r").decode("utf-8", "replace")
+        self._lines.append(text)
+        self._kept += len(text) + 1
+        while self._kept > _MAX_KEPT:
+            self._kept -= len(self._lines.popleft()) + 1
+        self._log.info("[{server}] {line}", server=self._label, line=text)
+        self._printed(text)

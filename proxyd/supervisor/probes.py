@@ -1,0 +1,141 @@
+"""Readiness: asking a server that was started until it answers, or time is up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet import protocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.python.failure import Failure
+
+from proxyd.model.servers import Place, ServerSpec
+from proxyd.supervisor.waiting import Clock, sleep
+
+_FIRST_PAUSE = 0.01  # seconds; doubled after each question
+_LONGEST_PAUSE = 1.0
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: [^\n]*)?\r?\n")
+_MAX_STATUS_LINE = 8 * 1024
+
+
+async def wait_until_ready(reactor: Any, clock: Clock, place: Place, spec: ServerSpec, seconds: float) -> bool:
+    """Ask until the server at `place` answers; False when it has not within `seconds`. A cancel ends everything."""
+    deadline = clock.seconds() + seconds
+    pause = _FIRST_PAUSE
+    while (left := deadline - clock.seconds()) > 0:
+        await sleep(clock, min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        if await _ask_once(reactor, clock, place, spec, deadline - clock.seconds()):
+            return True
+    return False
+
+
+async def _ask_once(reactor: Any, clock: Clock, place: Place, spec: ServerSpec, seconds: float) -> bool:
+    """Whether it is ready; a single question does not outlive `seconds` either."""
+    asked = Deferred.fromCoroutine(_ask(reactor, place, spec))
+    limit = clock.callLater(max(0.0, seconds), asked.cancel)
+    is_own_end = False
+
+    def done(result: Any) -> Any:
+        nonlocal is_own_end
+        is_own_end = not limit.active()
+        if limit.active():
+            limit.cancel()
+        return result
+
+    asked.addBoth(done)
+    try:
+        return await asked
+    except (CancelledError, ConnectingCancelledError):
+        if is_own_end:
+            return False
+        raise CancelledError from None
+
+
+async def _ask(reactor: Any, place: Place, spec: ServerSpec) -> bool:
+    for endpoint in _endpoints(reactor, place):
+        question = _Question(place, spec)
+        try:
+            await endpoint.connect(_Factory(question))
+        except (ConnectError, OSError):
+            continue
+        if spec.raw_socket_proxy:
+            question.abort()
+            return True
+        try:
+            status = await question.status
+        except CancelledError:
+            question.abort()
+            raise
+        if status and (spec.ready.statuses == "any" or status in spec.ready.statuses):
+            return True
+    return False
+
+
+def _endpoints(reactor: Any, place: Place) -> tuple[Any, ...]:
+    # The time is up when the question is cancelled, not when the endpoints say so.
+    if place.socket:
+        return (UNIXClientEndpoint(reactor, place.socket, timeout=3600),)
+    return (
+        TCP4ClientEndpoint(reactor, "127.0.0.1", place.port, timeout=3600),
+        TCP6ClientEndpoint(reactor, "::1", place.port, timeout=3600),
+    )
+
+
+class _Question(protocol.Protocol):
+    """One request; `status` fires with the status of the response, 0 for what is none."""
+
+    transport: Any
+
+    def __init__(self, place: Place, spec: ServerSpec) -> None:
+        self._place = place
+        self._spec = spec
+        self._data = b""
+        self.status: Deferred[int] = Deferred()
+        self._has_fired = False
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._has_fired = True
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def connectionMade(self) -> None:
+        """Ask, unless to be there is the answer."""
+        if not self._spec.raw_socket_proxy:
+            host = self._place.upstream.authority.decode("ascii")
+            head = f"GET {self._spec.ready.path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+            self.transport.write(head.encode("ascii"))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Wait for a whole status line."""
+        self._data += data
+        match = _STATUS_LINE.match(self._data)
+        if match is not None and not match[1].startswith(b"1"):
+            self._fire(int(match[1]))
+        elif match is not None and b"\n\r\n" in self._data:  # the final response comes behind the interim one
+            rest, self._data = self._data.partition(b"\n\r\n")[2], b""
+            self.dataReceived(rest)
+        elif len(self._data) > _MAX_STATUS_LINE:
+            self._fire(0)
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """Whatever has not come will not come."""
+        self._fire(0)
+
+    def _fire(self, status: int) -> None:
+        if not self._has_fired:
+            self.abort()
+            self.status.callback(status)
+
+
+class _Factory(protocol.Factory):
+    noisy = False
+
+    def __init__(self, question: _Question) -> None:
+        self._question = question
+
+    def buildProtocol(self, addr: Any) -> _Question:
+        return self._question

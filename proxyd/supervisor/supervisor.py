@@ -1,0 +1,254 @@
+"""All managed servers: who gets a lease of which instance, and how they change and end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxyd.errors import ServerStartError, UnknownServerError
+from proxyd.interfaces import ILease, IServerSupervisor
+from proxyd.model.servers import ServerSpec, ServerStatus
+from proxyd.option import ServerName
+from proxyd.supervisor.commands import Surroundings
+from proxyd.supervisor.instance import Instance
+from proxyd.supervisor.places import Places
+from proxyd.supervisor.watcher import Watcher
+
+
+@implementer(IServerSupervisor)
+class Supervisor:
+    """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
+
+    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        specs: Mapping[ServerName, ServerSpec],
+        reactor: Any,
+        *,
+        clock: Any = None,
+        base_url: str = "/",
+        environ: Mapping[str, str] = os.environ,
+        open_files: int = 0,
+    ) -> None:
+        run = uuid4().hex
+        self._watcher = Watcher(run)
+        self._places = Places(self._watcher)
+        self._around = Surroundings(
+            reactor=reactor,
+            clock=reactor if clock is None else clock,
+            base_url=base_url,
+            environ=environ,
+            open_files=open_files,
+            run=run,
+            places=self._places,
+            watcher=self._watcher,
+        )
+        self._servers: dict[str, _Server] = {}
+        self._leaving: set[_Server] = set()
+        self._is_closing = False
+        self.replace(specs)
+
+    def begin(self) -> None:
+        """Start what is to run from the beginning."""
+        for name, server in self._servers.items():
+            if server.spec.start == "eager" and server.spec.is_managed:
+                self.start(name).addErrback(self._start_failed)
+
+    # Asking.
+
+    def specs(self) -> Mapping[str, ServerSpec]:
+        """What the servers are, by their names."""
+        return {name: server.spec for name, server in self._servers.items()}
+
+    def status(self, name: str) -> tuple[ServerStatus, ...]:
+        """How the instances of a server are."""
+        return tuple(instance.status() for instance in self._server(name).instances)
+
+    def subscribe(self, name: str, printed: Callable[[int, str], None]) -> Callable[[], None]:
+        """Call `printed` with the instance and each line; what is returned stops that."""
+        listeners = self._server(name).listeners
+        listeners.append(printed)
+
+        def stop() -> None:
+            if printed in listeners:
+                listeners.remove(printed)
+
+        return stop
+
+    # Using.
+
+    def lease(self, name: str, instance: int | None = None, *, counts: bool = True) -> Deferred[ILease]:
+        """A lease of the server, as soon as it is ready."""
+        if self._is_closing:
+            return fail(ServerStartError(name, "is not started any more: proxyd is stopping"))
+        server = self._servers.get(name)
+        if server is None or not server.spec.is_reachable:
+            return fail(UnknownServerError(name))
+        if instance is None:
+            return server.choose().lease(counts=counts)
+        if not 0 <= instance < len(server.instances):
+            return fail(UnknownServerError(f"{name}#{instance}"))
+        return server.instances[instance].lease(counts=counts)
+
+    # Ruling.
+
+    def start(self, name: str) -> Deferred[None]:
+        """Start all instances that do not run; fires once they are ready, fails with `ServerStartError`."""
+        count = len(self._server(name).instances)
+        return _all([self.lease(name, number).addCallback(_release) for number in range(count)])
+
+    def stop(self, name: str) -> Deferred[None]:
+        """End all instances, whatever they do; fires once they are gone."""
+        return _all([instance.stop() for instance in self._server(name).instances])
+
+    def restart(self, name: str) -> Deferred[None]:
+        """Stop and start."""
+        stopped = self.stop(name)
+        return stopped.addCallback(lambda _: self.start(name))
+
+    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
+        """From now on these are the servers; what has changed or left ends with its last lease."""
+        for name in self._servers.keys() - specs.keys():
+            server = self._servers.pop(name)
+            self._log.info("server {server} is removed", server=name)
+            self._leaving.add(server)
+            server.leave(partial(self._leaving.discard, server))
+        servers, self._servers = self._servers, {}
+        for name, spec in specs.items():  # in their order
+            server = servers.get(name) or _Server(name, spec, self._around)
+            self._servers[name] = server
+            server.change(spec)
+            if not spec.is_reachable:
+                self._log.warn("server {server} has neither command, port nor socket", server=name)
+
+    def shutdown(self, number: int = signal.SIGTERM) -> Deferred[None]:
+        """Stop everything; fires once nothing is left.
+
+        A server with another `stop_signal` than the default gets that one.
+        """
+        self._is_closing = True
+        ends = []
+        for instance in self._instances():
+            is_default = instance.spec.stop_signal == "SIGTERM"
+            ends.append(instance.retire(number if is_default else None))
+        done = _all(ends)
+        done.addErrback(lambda failure: self._log.failure("unexpected error at the end of the servers", failure))
+        done.addCallback(lambda _: self.close())
+        return done
+
+    def close(self) -> None:
+        """Kill what is left, and remove what lies on disk, without waiting."""
+        self._is_closing = True
+        for instance in self._instances():
+            instance.close()
+        self._places.close()
+        self._watcher.close()
+
+    def _server(self, name: str) -> _Server:
+        if name not in self._servers:
+            raise UnknownServerError(name)
+        return self._servers[name]
+
+    def _instances(self) -> list[Instance]:
+        return [instance for server in (*self._servers.values(), *self._leaving) for instance in server.all_instances]
+
+    def _start_failed(self, failure: Failure) -> None:
+        if not failure.check(ServerStartError):  # which the instance has logged
+            self._log.failure("unexpected error at the start of the servers", failure)
+
+
+class _Server:
+    """A server of that name: what it is now, what it will be, and its instances."""
+
+    def __init__(self, name: str, spec: ServerSpec, around: Surroundings) -> None:
+        self._name = name
+        self._around = around
+        self._left: Callable[[], None] | None = None
+        self.listeners: list[Callable[[int, str], None]] = []
+        self.spec = spec
+        self._running = spec
+        self._former: list[Instance] = []
+        self.instances = self._make_instances([])
+
+    @property
+    def all_instances(self) -> list[Instance]:
+        """Those that are on their way out, too."""
+        return [*self.instances, *self._former]
+
+    def choose(self) -> Instance:
+        """The instance with the least to do. One that does not run is started, but nobody waits who need not."""
+        least = min(self.instances, key=lambda instance: (instance.load, not instance.is_ready))
+        ready = [instance for instance in self.instances if instance.is_ready]
+        if least.is_ready or not ready:
+            return least
+        least.want()
+        return min(ready, key=lambda instance: instance.load)
+
+    def change(self, spec: ServerSpec) -> None:
+        """Become `spec`, once nobody uses what runs."""
+        self.spec = spec
+        self._settle()
+
+    def leave(self, left: Callable[[], None]) -> None:
+        """End, once nobody uses it; `left` is called when nothing is left."""
+        self._left = left
+        self._settle()
+
+    def _settle(self) -> None:
+        """Do what had to wait for the last lease."""
+        if any(instance.is_used for instance in self.instances):
+            return
+        if self._left is not None:
+            left, self._left = self._left, None
+            instances = self.instances
+            ends = [instance.retire() for instance in instances]
+            _all(ends).addBoth(lambda _: left())
+        elif self.spec != self._running:
+            self._running = self.spec
+            former, self.instances = self.instances, []
+            self._former += former
+            for instance in former:
+                instance.retire().addBoth(self._forget, instance)
+            self.instances = self._make_instances(former)
+
+    def _forget(self, _: object, instance: Instance) -> None:
+        self._former.remove(instance)
+
+    def _make_instances(self, former: list[Instance]) -> list[Instance]:
+        around, spec = self._around, self.spec
+        return [
+            Instance(self._name, number, spec, around, self._printed, self._settle, former)
+            for number in range(spec.instances)
+        ]
+
+    def _printed(self, instance: int, line: str) -> None:
+        for printed in tuple(self.listeners):
+            printed(instance, line)
+
+
+def _release(lease: ILease) -> None:
+    lease.release()
+
+
+def _all(deferreds: list[Deferred[Any]]) -> Deferred[None]:
+    """Fires when all have fired; fails with the first failure, once all have fired."""
+    together = DeferredList(deferreds, consumeErrors=True)
+
+    def conclude(results: list[tuple[bool, Any]]) -> Failure | None:
+        return next((result for is_good, result in results if not is_good), None)
+
+    done: Deferred[None] = together.addCallback(conclude)
+    return done
