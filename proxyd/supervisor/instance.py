@@ -186,6 +186,10 @@ class Instance:
             last_activity=self._rest.last_activity,
         )
 
+    def lines(self, count: int) -> tuple[str, ...]:
+        """The last lines that it printed, the oldest first."""
+        return self._output.last(count)
+
     def _grant(self) -> None:
         if self._place is not None:  # as it is for whoever is ready
             self._room.admit(partial(self._make_lease, self._place))
@@ -201,8 +205,9 @@ class Instance:
         if state == self.state:
             return
         self._log.debug("server {server}: {before} -> {state}", server=self._label, before=self.state, state=state)
-        self.state = state
+        before, self.state = self.state, state
         self._since = self._clock.seconds()
+        self._around.news.state_changed(self.name, before, state)
         self._pause.cancel()
         if state != "starting":
             self._cancel_try()
@@ -301,6 +306,7 @@ class Instance:
 
     def _make_child(self, command: Command) -> Child:
         self._start_count += 1
+        self._around.news.starts += 1
         self._starts.append(self._clock.seconds())
         self._log.info("starting server {server} at {place}", server=self._label, place=str(self._place))
         child = Child(self._around.reactor, command, self._output, exited=self._child_exited, ended=self._child_ended)

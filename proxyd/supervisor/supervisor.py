@@ -20,6 +20,7 @@ from proxyd.model.servers import ServerSpec, ServerStatus
 from proxyd.option import ServerName
 from proxyd.supervisor.commands import Surroundings
 from proxyd.supervisor.instance import Instance
+from proxyd.supervisor.news import News
 from proxyd.supervisor.places import Places
 from proxyd.supervisor.watcher import Watcher
 
@@ -46,6 +47,7 @@ class Supervisor:
         run = uuid4().hex
         self._watcher = Watcher(run)
         self._places = Places(self._watcher)
+        self.news = News()
         self._around = Surroundings(
             reactor=reactor,
             clock=reactor if clock is None else clock,
@@ -55,6 +57,7 @@ class Supervisor:
             run=run,
             places=self._places,
             watcher=self._watcher,
+            news=self.news,
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
@@ -87,6 +90,14 @@ class Supervisor:
                 listeners.remove(printed)
 
         return stop
+
+    def watch(self, changed: Callable[[str], None]) -> Callable[[], None]:
+        """Call `changed` with the name of each server that gets into another state."""
+        return self.news.watch(changed)
+
+    def lines(self, name: str, count: int) -> tuple[tuple[str, ...], ...]:
+        """The last lines that each instance of a server has printed, the oldest first."""
+        return tuple(instance.lines(count) for instance in self._server(name).instances)
 
     # Using.
 

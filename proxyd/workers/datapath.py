@@ -28,7 +28,7 @@ from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
-from proxyd.interfaces import IListener
+from proxyd.interfaces import IListener, IServerSupervisor
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
@@ -47,6 +47,7 @@ from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards
+from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
@@ -70,6 +71,7 @@ class DataPath:
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
         state: Path | None = None,
+        supervisor: IServerSupervisor | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -105,6 +107,7 @@ class DataPath:
             make_rewriting=self._make_rewriting,
             build=self._serve_port,
         )
+        self.launcher = self._make_launcher(supervisor)
         self._apply_patterns_and_ports()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
@@ -126,6 +129,12 @@ class DataPath:
         if logs_access:
             self._public_sites.append(site)
         return site
+
+    def _make_launcher(self, supervisor: IServerSupervisor | None) -> Launcher | None:
+        if supervisor is None:
+            return None
+        main = self._main
+        return Launcher(self._config, self.tree, self.table, supervisor, clock=main, wall_clock=main.seconds)
 
     def _request_gate(self, config: Config) -> RequestGate | None:
         return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts)

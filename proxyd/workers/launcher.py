@@ -1,0 +1,92 @@
+"""The pages of the proxy's own, as the configuration of the moment has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+from proxyd.core.table import RouteTable
+from proxyd.core.target import decode_path, key_of
+from proxyd.http.launcher import LauncherResource, StartPage
+from proxyd.http.serverlog import ServerLogs, ServerStates
+from proxyd.http.serverpages import ServerPages
+from proxyd.http.tree import Rank, RouteTree
+from proxyd.interfaces import IServerSupervisor
+from proxyd.model.routes import Route
+from proxyd.model.settings import Config
+from proxyd.workers.guards import Guards
+
+# Of more routes there are no cards: nobody looks through them, and most likely each is somebody's own.
+MAX_ROUTES = 200
+
+
+class Launcher:
+    """Keeps the start page, and `server-proxy/` beside it, on `tree`; `table` has the routes.
+
+    `wall_clock` is that of `ServerStatus`; `clock` has `callLater` and `seconds`. `pages` are those of servers that
+    are not ready.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tree: RouteTree,
+        table: RouteTable,
+        supervisor: IServerSupervisor,
+        *,
+        clock: Any,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._tree = tree
+        self._table = table
+        self._supervisor = supervisor
+        self._states = ServerStates(supervisor, clock)
+        self._logs = ServerLogs(supervisor, clock)
+        # None of what these need is changed by a reload.
+        self._base_url = config.base_url
+        self._base = key_of(decode_path(config.base_url.encode()))
+        self.pages = ServerPages(
+            supervisor,
+            self._logs,
+            base_url=config.base_url,
+            wall_clock=wall_clock,
+            is_enabled=config.start_page,
+        )
+
+    def apply(self, config: Config, guards: Guards) -> None:
+        """Serve what `config` says from now on; streams end, and come back if they still may."""
+        self._end_streams()
+        tree, base_url = self._tree, self._base_url
+        launcher = (*self._base, "server-proxy")
+        for rank in (Rank.PAGE, Rank.LAST_PAGE):
+            tree.unmount(self._base, rank)
+        tree.unmount(launcher, Rank.BUILT_IN)
+        has_ports = config.ports.enabled
+        has_more = has_ports or bool(self._supervisor.specs())
+        if has_more:
+            resource = LauncherResource(
+                self._supervisor, self._states, self._logs, base_url=base_url, has_ports=has_ports
+            )
+            tree.mount(launcher, guards.guard_mounted(launcher, resource), Rank.BUILT_IN)
+        if config.start_page:
+            page = StartPage(
+                self._supervisor, self._routes, base_url=base_url, has_ports=has_ports, is_last=not has_more
+            )
+            rank = Rank.PAGE if has_more else Rank.LAST_PAGE
+            tree.mount(self._base, guards.guard_mounted(self._base, page), rank)
+
+    def close(self) -> None:
+        """End all streams; there will be no others."""
+        self._states.streams.close()
+        self._logs.streams.close()
+
+    def _end_streams(self) -> None:
+        self._states.streams.end()
+        self._logs.streams.end()
+
+    def _routes(self) -> Iterable[Route]:
+        """The routes that may have a card: all, or, if there are many, none of the API."""
+        if len(self._table) <= MAX_ROUTES:
+            return [entry.route for entry in self._table]
+        return islice(self._table.static, MAX_ROUTES)
