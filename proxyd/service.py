@@ -172,6 +172,7 @@ class ProxyService(Service):
             access_writer=access_writer,
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
+            supervisor=self.supervisor,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:

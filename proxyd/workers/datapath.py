@@ -28,7 +28,7 @@ from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
-from proxyd.interfaces import IListener
+from proxyd.interfaces import IListener, IServerSupervisor
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
@@ -48,6 +48,7 @@ from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
+from proxyd.workers.servers import Servers
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -57,7 +58,8 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
-    `state` is the directory of what is kept; default: where a service without any settings keeps it.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
+    `supervisor` there are no managed servers.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class DataPath:
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
         state: Path | None = None,
+        supervisor: IServerSupervisor | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -103,9 +106,19 @@ class DataPath:
             self.deadlines.seconds,
             make_pools=self._make_pools,
             make_rewriting=self._make_rewriting,
-            build=self._serve_port,
+            build=self._serve_prefixed,
         )
-        self._apply_patterns_and_ports()
+        self.servers: Servers | None = None
+        if supervisor is not None:
+            self.servers = Servers(
+                self.tree,
+                supervisor,
+                self.pools,
+                wall_clock=time.time,
+                make_rewriting=self._make_rewriting,
+                build=self._serve_prefixed,
+            )
+        self._apply_what_is_beside_routes()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
@@ -201,14 +214,14 @@ class DataPath:
             offered=offered,
         )
 
-    def _serve_port(
+    def _serve_prefixed(
         self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
     ) -> ForwardResource:
         timeouts = self._config.timeouts
         return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
 
-    def _apply_patterns_and_ports(self) -> None:
-        """Let patterns and ports answer as the configuration says."""
+    def _apply_what_is_beside_routes(self) -> None:
+        """Let patterns, ports and servers answer as the configuration says."""
         config = self._config
         routes = None
         if config.patterns:
@@ -219,6 +232,8 @@ class DataPath:
             )
         self.tree.set_patterns(routes)
         self.ports.apply(config, self._defaults, self._guards)
+        if self.servers is not None:
+            self.servers.apply(config, self._defaults, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -298,7 +313,7 @@ class DataPath:
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"
             self.pools.reconfigure(config.pool, config.limits, contexts)
-            self._apply_patterns_and_ports()
+            self._apply_what_is_beside_routes()
             self._access_log = self._make_access_log(access_writer)
             health = config.health
             self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
