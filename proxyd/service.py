@@ -28,6 +28,7 @@ from proxyd.api.native import NativeRoutesApi
 from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.config.loader import load
@@ -36,6 +37,7 @@ from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
+from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -96,6 +98,7 @@ class ProxyService(Service):
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._events: Events | None = None
+        self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -172,6 +175,7 @@ class ProxyService(Service):
             access_writer=access_writer,
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
+            supervisor=self.supervisor,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -317,6 +321,7 @@ class ProxyService(Service):
                 stalls=lambda: 0 if self._stalls is None else self._stalls.count,
                 dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
+                servers=self.supervisor,
             )
         return None if meters is None else ChpExposition(meters)
 
@@ -376,6 +381,10 @@ class ProxyService(Service):
         self.feed.listeners.append(events)
         root.add(Events.router, events)
         root.add(ReloadApi.router, ReloadApi(self.reload))
+        if self.supervisor is not None:
+            logs = ServerLogs(self.supervisor, self._reactor)
+            self._servers_api = ServersApi(self.supervisor, logs, self._config.base_url)
+            root.add(ServersApi.router, self._servers_api)
         return root
 
     # Reloading.
@@ -489,8 +498,9 @@ class ProxyService(Service):
         return done
 
     def _stop_listening(self, _: object) -> Deferred[None] | None:
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
         return None if self.data_path is None else self.data_path.stop_listening()
 
     def _stop_servers(self) -> Deferred[None] | None:
@@ -502,8 +512,9 @@ class ProxyService(Service):
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
         data_path, self.data_path = self.data_path, None
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()

@@ -43,7 +43,12 @@ def _process(name: str, spec: ServerSpec, base_url: str) -> dict[str, Any]:
 
 def path_info(name: str, spec: ServerSpec) -> str:
     """Where the server opens, below `base_url`."""
-    return spec.launcher_entry.path_info or quote(name, safe="/" + _SAFE) + "/"
+    return spec.launcher_entry.path_info or f"{context_of(name, '')}/"
+
+
+def context_of(name: str, base_url: str) -> str:
+    """The raw path that everything of the server is below, without a final slash."""
+    return base_url + quote(name, safe="/" + _SAFE)
 
 
 def icon_url(name: str, base_url: str) -> str:
@@ -74,14 +79,15 @@ def server_cards(
         entry = spec.launcher_entry
         if not entry.enabled or not spec.is_reachable:
             continue
+        state = best_state(statuses.get(name, ())) if spec.is_managed else ""
         cards.append(
             Card(
                 title=entry.title or name,
                 url=base_url + path_info(name, spec),
                 category=entry.category,
                 icon=icon_url(name, base_url) if entry.icon_path else "",
-                name=name if spec.is_managed else "",
-                state=best_state(statuses.get(name, ())) if spec.is_managed else "",
+                name=name if state else "",
+                state=state,
                 new_tab=spec.new_browser_tab,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from proxyd.core.launcher import best_state
@@ -43,7 +43,7 @@ class ServerLogs:
         instances = len(supervisor.status(name))
         last = _state(supervisor, name)
         first = [event("line", line) for line in self.lines(name, count)] if shows_lines else []
-        stops = []
+        stops: list[Callable[[], None]] = []
         stream: EventStream | None = None
 
         def ended() -> None:

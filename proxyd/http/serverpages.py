@@ -99,7 +99,12 @@ class ServerPages:
         if request.head.upgrade:
             request.answer(fault.status, fields, close=True)
         elif prefers_json(request.head.get(b"accept")):
-            members: dict[str, object] = {"status": fault.status, "error": fault.title, "message": str(error), "server": error.server}
+            members: dict[str, object] = {
+                "status": fault.status,
+                "error": fault.title,
+                "message": str(error),
+                "server": error.server,
+            }
             if lines is not None:
                 members["lines"] = lines
             body = json.dumps({**members, "request_id": request.request_id}).encode() + b"\n"

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from proxyd.errors import ServerStartError, UnknownServerError
 from proxyd.interfaces import ILease, IServerSupervisor
-from proxyd.model.servers import ServerSpec, ServerStatus
+from proxyd.model.servers import ServerSpec, ServerState, ServerStatus
 from proxyd.option import ServerName
 from proxyd.supervisor.commands import Surroundings
 from proxyd.supervisor.instance import Instance
@@ -90,6 +90,14 @@ class Supervisor:
                 listeners.remove(printed)
 
         return stop
+
+    def states(self) -> Mapping[str, int]:
+        """How many instances of what proxyd starts are in each state."""
+        counts = dict.fromkeys(get_args(ServerState), 0)
+        for server in self._servers.values():
+            for instance in server.instances if server.spec.is_managed else ():
+                counts[instance.status().state] += 1
+        return counts
 
     def watch(self, changed: Callable[[str], None]) -> Callable[[], None]:
         """Call `changed` with the name of each server that gets into another state."""

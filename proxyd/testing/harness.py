@@ -33,11 +33,13 @@ from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.option import Function
+from proxyd.testing.servers import ScriptedSupervisor
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
+from proxyd.workers.servers import Servers
 
 
 @attrs.define(eq=False)
@@ -105,7 +107,8 @@ class Lines:
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
-    Patterns and ports are those of the configuration. With a `root`, that resource is served in place of all that.
+    Patterns, ports and servers are those of the configuration; `supervisor` decides when servers are ready. With a
+    `root`, that resource is served in place of all that.
     `state` is the directory of what is kept.
     """
 
@@ -184,6 +187,16 @@ class Harness:
             build=forward,
         )
         self.ports.apply(config, defaults, guards)
+        self.supervisor = ScriptedSupervisor(config.servers)
+        self.servers = Servers(
+            self.tree,
+            self.supervisor,
+            self.pools,
+            wall_clock=self.clock.seconds,
+            make_rewriting=make_rewriting,
+            build=forward,
+        )
+        self.servers.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)

@@ -49,6 +49,7 @@ from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
+from proxyd.workers.servers import Servers
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -58,7 +59,8 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
-    `state` is the directory of what is kept; default: where a service without any settings keeps it.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
+    `supervisor` there are no managed servers.
     """
 
     def __init__(
@@ -105,10 +107,23 @@ class DataPath:
             self.deadlines.seconds,
             make_pools=self._make_pools,
             make_rewriting=self._make_rewriting,
-            build=self._serve_port,
+            build=self._serve_prefixed,
         )
-        self.launcher = self._make_launcher(supervisor)
-        self._apply_patterns_and_ports()
+        self.servers: Servers | None = None
+        self.launcher: Launcher | None = None
+        if supervisor is not None:
+            self.servers = Servers(
+                self.tree,
+                supervisor,
+                self.pools,
+                wall_clock=time.time,
+                make_rewriting=self._make_rewriting,
+                build=self._serve_prefixed,
+            )
+            main = main_reactor
+            self.launcher = Launcher(config, self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
+            self.servers.pages = self.launcher.pages
+        self._apply_what_is_beside_routes()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
@@ -129,12 +144,6 @@ class DataPath:
         if logs_access:
             self._public_sites.append(site)
         return site
-
-    def _make_launcher(self, supervisor: IServerSupervisor | None) -> Launcher | None:
-        if supervisor is None:
-            return None
-        main = self._main
-        return Launcher(self._config, self.tree, self.table, supervisor, clock=main, wall_clock=main.seconds)
 
     def _request_gate(self, config: Config) -> RequestGate | None:
         return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts)
@@ -210,14 +219,14 @@ class DataPath:
             offered=offered,
         )
 
-    def _serve_port(
+    def _serve_prefixed(
         self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
     ) -> ForwardResource:
         timeouts = self._config.timeouts
         return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
 
-    def _apply_patterns_and_ports(self) -> None:
-        """Let patterns and ports answer as the configuration says."""
+    def _apply_what_is_beside_routes(self) -> None:
+        """Let patterns, ports, servers and pages answer as the configuration says."""
         config = self._config
         routes = None
         if config.patterns:
@@ -228,6 +237,10 @@ class DataPath:
             )
         self.tree.set_patterns(routes)
         self.ports.apply(config, self._defaults, self._guards)
+        if self.servers is not None:
+            self.servers.apply(config, self._defaults, self._guards)
+        if self.launcher is not None:
+            self.launcher.apply(config, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -307,7 +320,7 @@ class DataPath:
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"
             self.pools.reconfigure(config.pool, config.limits, contexts)
-            self._apply_patterns_and_ports()
+            self._apply_what_is_beside_routes()
             self._access_log = self._make_access_log(access_writer)
             health = config.health
             self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
@@ -328,7 +341,9 @@ class DataPath:
         return [certificate for listener in self.listeners for certificate in listener.certificates()]
 
     def stop_listening(self) -> Deferred[None]:
-        """Take no new clients; those that are there may go on."""
+        """Take no new clients; those that are there may go on, but for streams that would never end."""
+        if self.launcher is not None:
+            self.launcher.close()
         closing = DeferredList([listener.close() for listener in self.listeners])
         return closing.addCallback(lambda _: None)
 
@@ -351,6 +366,8 @@ class DataPath:
         self.stop_listening()
         self.pools.close()
         self.ports.close()
+        if self.launcher is not None:
+            self.launcher.close()
         self.reactor.close()
         self.deadlines.close()
 

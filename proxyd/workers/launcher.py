@@ -63,7 +63,7 @@ class Launcher:
             tree.unmount(self._base, rank)
         tree.unmount(launcher, Rank.BUILT_IN)
         has_ports = config.ports.enabled
-        has_more = has_ports or bool(self._supervisor.specs())
+        has_more = has_ports or bool(config.servers)
         if has_more:
             resource = LauncherResource(
                 self._supervisor, self._states, self._logs, base_url=base_url, has_ports=has_ports
