@@ -61,13 +61,14 @@ from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+from proxyd.workers.servers import Front
 
 
 class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
+    the start, and `front` is for the server at `base_url` itself. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
     be opened ends the process with one line and status 1.
     """
 
@@ -82,7 +83,9 @@ class ProxyService(Service):
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
+        front: Front | None = None,
     ) -> None:
+        self._front = front
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
@@ -153,13 +156,7 @@ class ProxyService(Service):
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
-        self.supervisor = Supervisor(
-            config.servers,
-            self._reactor,
-            base_url=config.base_url,
-            environ=self._environ,
-            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
-        )
+        self.supervisor = self._make_supervisor(config)
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
@@ -176,6 +173,7 @@ class ProxyService(Service):
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
             supervisor=self.supervisor,
+            front=self._front,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -198,6 +196,16 @@ class ProxyService(Service):
         if self._store_error is not None:
             raise self._store_error
         self._write_pid_file(config.pid_file)
+
+    def _make_supervisor(self, config: Config) -> Supervisor:
+        """What runs the managed servers; `wrap` has its own ways."""
+        return Supervisor(
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
+        )
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:

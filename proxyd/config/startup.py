@@ -21,10 +21,8 @@ def load_or_exit(path: str, kinds: Kinds, environ: Mapping[str, str] = os.enviro
     Prints every problem and raises `SystemExit` 78 if there is one.
     """
     file = Path(path) if path else find(environ)
-    if file is None:
-        return None, parse("", kinds)
     try:
-        return file, load(file, kinds, environ)
+        return file, parse("", kinds, environ) if file is None else load(file, kinds, environ)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EX_CONFIG) from None

@@ -40,7 +40,7 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api base_url host_routing jupyter_config server_packages servers start_page workers",
+        "": "api base_url default_url host_routing jupyter_config root_server server_packages servers start_page workers",
         "api": "address port route_options socket tls",
         "log": "stall_after",
         "metrics": "address enabled names port socket",

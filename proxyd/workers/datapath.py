@@ -49,7 +49,7 @@ from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
-from proxyd.workers.servers import Servers
+from proxyd.workers.servers import Front, Servers
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -60,7 +60,7 @@ class DataPath:
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
-    `supervisor` there are no managed servers.
+    `supervisor` there are no managed servers; `front` is for the one at `base_url` itself.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class DataPath:
         meters: Uncounted | None = None,
         state: Path | None = None,
         supervisor: IServerSupervisor | None = None,
+        front: Front | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -119,6 +120,7 @@ class DataPath:
                 wall_clock=time.time,
                 make_rewriting=self._make_rewriting,
                 build=self._serve_prefixed,
+                front=front,
             )
             main = main_reactor
             self.launcher = Launcher(config, self.tree, table, supervisor, clock=main, wall_clock=main.seconds)

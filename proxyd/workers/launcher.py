@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from proxyd.auth.hubsettings import HubAuthConfig
+from proxyd.core.landing import landing_path
 from proxyd.core.table import RouteTable
 from proxyd.core.target import decode_path, key_of
 from proxyd.http.launcher import LauncherResource, StartPage
 from proxyd.http.serverlog import ServerLogs, ServerStates
 from proxyd.http.serverpages import ServerPages
 from proxyd.http.tree import Rank, RouteTree
+from proxyd.http.wrapped import LandingResource, NothingResource
 from proxyd.interfaces import IServerSupervisor
 from proxyd.model.routes import Route
 from proxyd.model.settings import Config
@@ -59,6 +62,13 @@ class Launcher:
         self._end_streams()
         tree, base_url = self._tree, self._base_url
         launcher = (*self._base, "server-proxy")
+        if config.root_server:  # everything else of that is the server's own
+            launcher = (*launcher, "log", *config.root_server.split("/"))
+        probe = (*self._base, "api")
+        tree.unmount(probe, Rank.BUILT_IN)
+        if isinstance(config.auth, HubAuthConfig) and not config.root_server:
+            # What a Hub asks before it sends anybody is answered by the login.
+            tree.mount(probe, guards.guard_mounted(probe, NothingResource()), Rank.BUILT_IN)
         for rank in (Rank.PAGE, Rank.LAST_PAGE):
             tree.unmount(self._base, rank)
         tree.unmount(launcher, Rank.BUILT_IN)
@@ -69,7 +79,10 @@ class Launcher:
                 self._supervisor, self._states, self._logs, base_url=base_url, has_ports=has_ports
             )
             tree.mount(launcher, guards.guard_mounted(launcher, resource), Rank.BUILT_IN)
-        if config.start_page:
+        landing = landing_path(base_url, config.default_url)
+        if landing and not config.root_server:
+            tree.mount(self._base, guards.guard_mounted(self._base, LandingResource(landing)), Rank.PAGE)
+        elif config.start_page and not config.root_server:
             page = StartPage(
                 self._supervisor, self._routes, base_url=base_url, has_ports=has_ports, is_last=not has_more
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import attrs
 
@@ -14,6 +15,7 @@ from proxyd.core.templates import names_at, render_pairs
 from proxyd.http.managed import Activity, ManagedResource, PlainPages, ServerPages, Surroundings
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IServerSupervisor
 from proxyd.model.routes import HeaderChanges, RouteOptions
@@ -24,11 +26,21 @@ from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
 
 
+class Front(Protocol):
+    """What stands in front of the server at `base_url` itself."""
+
+    def behind(self, resource: StreamingResource) -> StreamingResource:
+        """`resource` behind something that serves only who was let in."""
+
+    def before(self, resource: StreamingResource) -> StreamingResource:
+        """`resource`, which asks who it is, behind something that serves everybody."""
+
+
 class Servers:
     """Keeps the servers of `supervisor` on `tree`.
 
     `pools` has the connections to them. `make_rewriting` makes what functions do to responses, from them and from what
-    they are offered. `build` makes what forwards. `pages` may be replaced: it is asked for each request.
+    they are offered. `build` makes what forwards. `front` is for the server at `base_url` itself. `pages` may be replaced: it is asked for each request.
     """
 
     def __init__(
@@ -40,7 +52,9 @@ class Servers:
         wall_clock: Callable[[], float],
         make_rewriting: Callable[[tuple[Function, ...], Mapping[str, object]], Rewriting | None],
         build: Callable[[ForwardPlan, RouteOptions, UpstreamPool, Rewriting | None], ForwardResource],
+        front: Front | None = None,
     ) -> None:
+        self._front = front
         self._tree = tree
         self._supervisor = supervisor
         self._pools = pools
@@ -74,10 +88,15 @@ class Servers:
         for name, spec in config.servers.items():
             if not spec.is_reachable:
                 continue
-            context = context_of(name, config.base_url)
+            is_root = name == config.root_server
+            context = config.base_url.rstrip("/") if is_root else context_of(name, config.base_url)
             segments = key_of(decode_path(context.encode()))
-            resource = self._make(name, spec, context, len(segments), config.base_url, options)
-            self._tree.mount(segments, guards.guard_mounted(segments, resource))
+            resource: StreamingResource = self._make(name, spec, context, len(segments), config.base_url, options)
+            if is_root and self._front is not None:
+                resource = self._front.before(guards.guard_mounted(segments, self._front.behind(resource)))
+            else:
+                resource = guards.guard_mounted(segments, resource)
+            self._tree.mount(segments, resource)
             self._mounted.append(segments)
 
     def _make(
