@@ -367,9 +367,11 @@ class Exchange:
             self._request.fail(error)
 
     def _touch(self) -> None:
-        entry = self._request.entry
-        if entry is not None:
-            self._channel.site.touch(entry)
+        request = self._request
+        if request.entry is not None:
+            self._channel.site.touch(request.entry)
+        if request.admission is not None and request.admission.touch is not None:
+            request.admission.touch()
 
 
 class _Download:
