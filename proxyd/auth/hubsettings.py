@@ -14,7 +14,7 @@ from proxyd.core.hubcookies import CookieOptions
 from proxyd.core.oauth import OAuthClient
 from proxyd.core.visitors import Access
 from proxyd.errors import OptionError
-from proxyd.hub.asking import AskerTls, checked_url
+from proxyd.hub.asking import AskerTls, can_be_asked
 from proxyd.hub.client import HubPlace
 from proxyd.model.auth import AuthConfig
 from proxyd.option import FilePath, Seconds, Secret, option
@@ -220,7 +220,7 @@ def hub_place(config: HubAuthConfig, environ: Mapping[str, str]) -> HubPlace:
     found = _Found(environ)
     usual = found.text("API_URL")
     url = config.api_url or usual or found.missing("API_URL", "api_url")
-    if not checked_url(url):
+    if not can_be_asked(url):
         raise OptionError("is no URL with http, https or http+unix", "api_url")
     token = config.api_token
     if not token and url.rstrip("/") != usual.rstrip("/"):

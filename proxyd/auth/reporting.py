@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from proxyd.auth.hubsettings import HubAuthConfig, hub_place
 from proxyd.errors import OptionError
 from proxyd.hub.activity import ActivityReports
-from proxyd.hub.asking import AskerTls, checked_url
+from proxyd.hub.asking import AskerTls, can_be_asked
 from proxyd.hub.client import HubClient, HubPlace
 from proxyd.model.settings import Config
 
@@ -37,7 +37,7 @@ def activity_reports(
     url = settings.url or environ.get("JUPYTERHUB_ACTIVITY_URL", "")
     if not url:
         return None
-    if not checked_url(url):
+    if not can_be_asked(url):
         raise OptionError("is no URL with http, https or http+unix", "activity", "url")
     interval: float = _seconds(environ.get("JUPYTERHUB_ACTIVITY_INTERVAL", ""))
     if settings.interval is not None:

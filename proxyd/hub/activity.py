@@ -97,9 +97,9 @@ class ActivityReports:
             return
         stamp = timestamp(last)
         body = json.dumps({"servers": {self._server_name: {"last_activity": stamp}}, "last_activity": stamp})
-        self._posting = self._post(body.encode())
-        self._posting.addCallbacks(self._posted, self._failed, (last,), {}, (attempt,))
-        self._posting.addErrback(lambda failure: self._log.failure("unexpected error in a report", failure=failure))
+        posting = self._posting = self._post(body.encode())
+        posting.addCallbacks(self._posted, self._failed, (last,), {}, (attempt,))
+        posting.addErrback(lambda failure: self._log.failure("unexpected error in a report", failure=failure))
 
     def _posted(self, _: None, last: float) -> None:
         self._posting = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # noqa: A004  # Twisted's own
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import (
@@ -84,12 +84,14 @@ class Policy:
                 subject = files.ca
                 with open(files.ca, "rb") as bundle:
                     pems = bundle.read().split(b"-----BEGIN CERTIFICATE-----")[1:]
+                if not pems:
+                    raise ValueError("no certificate")
                 self._trust = trustRootFromCertificates(
                     [Certificate.loadPEM(b"-----BEGIN CERTIFICATE-----" + pem) for pem in pems]
                 )
         except OSError as error:
             raise TlsError(subject, error.strerror or "cannot be read") from None
-        except (SSL.Error, ValueError):
+        except (crypto.Error, SSL.Error, ValueError):
             raise TlsError(subject, "is no certificate with its key, or no list of certificates") from None
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
@@ -118,7 +120,7 @@ class Asker:
             socket, slash, rest = url.removeprefix(_UNIX).partition("/")
             self._socket = unquote(socket)
             url = "http://localhost" + slash + rest
-        self.url = url.rstrip("/")
+        self.url = url
         self._pool: HTTPConnectionPool | None = None
 
     def ask(
@@ -133,7 +135,7 @@ class Asker:
         Cancel it when nobody waits any more.
         """
         asked: Deferred[Reply] = Deferred.fromCoroutine(self._ask(method, self.url + path, fields, body))
-        asked.addTimeout(self._seconds, self._reactor)
+        asked.addTimeout(self._seconds, self._reactor, _too_late)
         return asked.addErrback(self._failed)
 
     async def _ask(self, method: str, url: str, fields: Sequence[tuple[bytes, bytes]], body: bytes | None) -> Reply:
@@ -166,26 +168,26 @@ class Asker:
         return Agent(self._reactor, self._policy, connectTimeout=self._seconds, pool=pool)
 
     def _failed(self, failure: Failure) -> Reply:
-        if failure.check(CancelledError):
-            return failure  # type: ignore[return-value]  # whoever cancelled it does not look
-        if failure.check(TimeoutError):
-            raise AskError("did not answer in time")
         if failure.check(AskError):
             return failure  # type: ignore[return-value]  # it goes on failing
-        reasons = getattr(failure.value, "reasons", None) or [failure]
+        reason = (getattr(failure.value, "reasons", None) or [failure])[0]
+        if reason.check(CancelledError):  # by whoever does not wait any more
+            return reason  # type: ignore[no-any-return]
         # Not the text of the error, which may repeat what was sent.
-        raise AskError(f"cannot be asked: {type(reasons[0].value).__name__}")
+        raise AskError(f"cannot be asked: {type(reason.value).__name__}")
 
     def close(self) -> Deferred[None]:
         """Close the idle connections."""
         if self._pool is None:
-            return Deferred.fromCoroutine(_nothing())
+            return succeed(None)
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 
 
-async def _nothing() -> None:
-    """Wait for nothing."""
+def _too_late(result: object, _: float) -> Reply:
+    if isinstance(result, Failure):
+        raise AskError("did not answer in time")
+    return result  # type: ignore[return-value]  # it came in the last moment
 
 
 @implementer(IAgentEndpointFactory)
@@ -232,7 +234,10 @@ class _Body(Protocol):
             self.whole.errback(AskError("cut its answer off"))
 
 
-def checked_url(url: str) -> bool:
-    """Whether `url` is one that can be asked."""
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https", "http+unix") and bool(parts.netloc) and not parts.query
+def can_be_asked(url: str) -> bool:
+    """Whether `url` is one for an `Asker`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https", "http+unix") and bool(parts.netloc) and not parts.fragment

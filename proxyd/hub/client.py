@@ -32,7 +32,7 @@ class HubClient:
     """
 
     def __init__(self, reactor: Any, place: HubPlace) -> None:
-        self._asker = Asker(reactor, place.url, place.seconds, place.tls)
+        self._asker = Asker(reactor, place.url.rstrip("/"), place.seconds, place.tls)
         self._own = _authorization(place.token.encode())
 
     def user(self, token: bytes) -> Deferred[Visitor | None]:

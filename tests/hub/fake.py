@@ -55,7 +55,7 @@ class FakeHub:
         self.secret = SECRET
         self.asked: list[Asked] = []
         self.version = "6.1.1"
-        self.say: Callable[[Asked], tuple[int, bytes] | None] | None = None
+        self.say: Callable[[Asked], Any] | None = None
         self.released = threading.Event()
         self.activity_status = 200
         self._granted = 0
@@ -71,12 +71,12 @@ class FakeHub:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 asked = self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body
                 hub.asked.append(asked)
-                status, text = hub.answer(asked)
+                status, text, *more = hub.answer(asked)
                 self.send_response(status)
+                for name, value in more:
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.send_header("X-JupyterHub-Version", hub.version)
-                if status in (301, 302):
-                    self.send_header("Location", "/hub/login")
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -140,8 +140,8 @@ class FakeHub:
         self.codes[code] = query["code_challenge"], token
         return f"code={code}&state={query['state']}"
 
-    def answer(self, asked: Asked) -> tuple[int, bytes]:
-        """What the Hub says."""
+    def answer(self, asked: Asked) -> tuple[Any, ...]:
+        """What the Hub says: a status, a body, and fields."""
         method, path, fields, body = asked
         if self.say is not None and path != "/hub/api/" and (said := self.say(asked)) is not None:
             return said
