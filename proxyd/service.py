@@ -70,8 +70,8 @@ class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start, and `front` is for the server at `base_url` itself. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
-    be opened ends the process with one line and status 1.
+    the start, and `front` is for the server at `base_url` itself. Opening happens in `privilegedStartService`, while
+    the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
     _log = Logger()

@@ -7,7 +7,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from proxyd.auth.hub import HUB_VERSION
@@ -73,7 +72,7 @@ class WrapService(ProxyService):
             base_url=config.base_url,
             environ=self._setup.environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
-            stderr_level=LogLevel.error,
+            stderr_is_error=True,
         )
         supervisor.news.exit_watchers.append(self._app_exited)
         return supervisor

@@ -15,15 +15,8 @@ from proxyd.compat.native import WrapOptions, WrapSetup, WrapUsageError, set_up,
 
 _EPILOG = """\
 In the words of the command, {port}, {unix_socket}, {base_url}, {presentation_path}, {presentation_dirname},
-{presentation_basename}, {origin_host}, {username} and {servername} stand for their values, {-} and {--} for dashes, and a
-brace that is meant is doubled."""
-
-
-def _on_off(name: str, more: str = "", *, default: bool, help: str) -> Any:  # noqa: A002  # click's own word
-    declaration = f"{name}/--no-{name.removeprefix('--')}"
-    others = (f"{more}/--no-{more.removeprefix('--')}",) if more else ()
-    # Two declarations of a switch that share a parameter: click has one pair for each.
-    return click.option(declaration, *others, default=default, show_default=False, help=help)
+{presentation_basename}, {origin_host}, {username} and {servername} stand for their values, {-} and {--} for dashes;
+a brace that is meant is doubled."""
 
 
 @click.command(
@@ -132,27 +125,33 @@ def _on_off(name: str, more: str = "", *, default: bool, help: str) -> Any:  # n
 )
 @click.option("--absolute-url", is_flag=True, help="The command sees the whole path, with the prefix.")
 @click.option("--raw-socket-proxy", is_flag=True, help="WebSockets lead to a bare stream of the command.")
+@click.option("--rewrite-location", is_flag=True, help="Put the prefix in front of redirects to a path without it.")
 @click.option("--pass-hub-token", is_flag=True, help="Leave the Hub's token in the environment of the command.")
 @click.option("--exit-with-app", is_flag=True, help="End with the command, and with its status.")
 @click.option("--use-default-url", is_flag=True, help="Redirect the prefix itself to $JUPYTERHUB_DEFAULT_URL.")
 @click.option("--debug/--no-debug", default=False, help="Log more.")
 @click.option("--logs/--no-logs", default=True, help="Log what the command prints, and each request.  [on]")
 @click.option("--log-level", default="", metavar="LEVEL", help="debug, info, warn or error.  [info]")
-@click.option("--progressive/--no-progressive", default=False, help="Has no effect: responses are always passed on.")
-@click.option("--allow-root/--no-allow-root", default=True, help="Has no effect.")
-@click.option("--NotebookApp.allow_origin/--no-NotebookApp.allow_origin", "_origin", default=True, help="No effect.")
-@click.option("--aiohttp-no-ssl-connector", is_flag=True, help="Has no effect: nothing is asked over TLS.")
-@click.option("--aiohttp-request-timeout", type=float, metavar="SEC", help="Has no effect.")
+@click.option(
+    "--progressive/--no-progressive",
+    default=False,
+    expose_value=False,
+    help="Has no effect: responses are always passed on.",
+)
+@click.option("--allow-root/--no-allow-root", default=True, expose_value=False, help="Has no effect.")
+@click.option(
+    "--NotebookApp.allow_origin/--no-NotebookApp.allow_origin",
+    "allow_origin",
+    default=True,
+    expose_value=False,
+    help="Has no effect.",
+)
+@click.option(
+    "--aiohttp-no-ssl-connector", is_flag=True, expose_value=False, help="Has no effect: nothing is asked over TLS."
+)
+@click.option("--aiohttp-request-timeout", type=float, metavar="SEC", expose_value=False, help="Has no effect.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(
-    no_authentication: bool,
-    progressive: bool,
-    allow_root: bool,
-    _origin: bool,
-    aiohttp_no_ssl_connector: bool,
-    aiohttp_request_timeout: float | None,
-    **given: Any,
-) -> WrapOptions:
+def command(no_authentication: bool, **given: Any) -> WrapOptions:
     """Run COMMAND, and let those use it whom a JupyterHub lets in.
 
     It takes the place of jupyterhub-singleuser: c.Spawner.cmd = ["proxyd", "wrap", "--", "COMMAND", "WORD", ...].

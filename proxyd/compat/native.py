@@ -24,6 +24,7 @@ from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import RouteOptions
 from proxyd.model.servers import LauncherEntry, Readiness, RestartSettings, ServerSpec
 from proxyd.model.settings import Config, Health, ListenerConfig, LogSettings, MetricsSettings, Timeouts
+from proxyd.model.tls import Certificate
 from proxyd.option import ByteCount, FilePath, Function, Network, Pattern, Port, Seconds, ServerName, UrlPath
 
 _DEFAULT_PORT = 8888
@@ -106,6 +107,7 @@ class WrapOptions:
     request_headers_override: tuple[str, ...] = ()
     absolute_url: bool = False
     raw_socket_proxy: bool = False
+    rewrite_location: bool = False
     pass_hub_token: bool = False
     exit_with_app: bool = False
     use_default_url: bool = False
@@ -170,13 +172,15 @@ def set_up(
 
     `foreign` are options that were left out. Raises `WrapUsageError`.
     """
-    if not options.command:
+    if not options.command or not options.command[0]:
         raise WrapUsageError("there is no command to run: give one behind --")
     if options.authtype == "oauth" and not (environ.get("JUPYTERHUB_API_TOKEN") or environ.get("JPY_API_TOKEN")):
         raise WrapUsageError(HINT)
     try:
         return _set_up(options, environ, cwd, foreign or [])
-    except (OptionError, TemplateError, CheckoutError) as error:
+    except OptionError as error:
+        raise WrapUsageError(f"{'.'.join(map(str, error.path))}: {error}") from None
+    except (TemplateError, CheckoutError) as error:
         raise WrapUsageError(str(error)) from None
 
 
@@ -195,6 +199,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         mappath=_pairs("--mappath", options.mappath),
         request_headers_override=_templates("--request-headers-override", options.request_headers_override, values),
         absolute_url=options.absolute_url,
+        rewrite_location=options.rewrite_location,
         raw_socket_proxy=options.raw_socket_proxy,
         port=Port(_port("--destport", options.destport)),
         unix_socket=_socket(options.destsocket, implied="unix_socket" in used and "port" not in used),
@@ -363,7 +368,9 @@ def _listener(options: WrapOptions, environ: Mapping[str, str]) -> ListenerConfi
     if given.get("address") in _ALL_ADDRESSES:
         given["address"] = ""
     kind = given.pop("kind")
-    return HttpConfig(**given) if kind == "http" else HttpsConfig(**given)
+    if kind == "http":
+        return HttpConfig(**given)
+    return HttpsConfig(**given | {"certificates": tuple(Certificate(**pair) for pair in given["certificates"])})
 
 
 def _hub_auth(options: WrapOptions) -> AuthConfig:

@@ -1,4 +1,4 @@
-"""What a JupyterHub tells those that it starts, by variables of the environment (contract of JupyterHub, section 2.1)."""
+"""What a JupyterHub tells those that it starts, in their environment (contract of JupyterHub, section 2.1)."""
 
 from __future__ import annotations
 

@@ -18,6 +18,12 @@ ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file",  # `ext::` would run a command
     "GIT_LITERAL_PATHSPECS": "1",
     "LC_ALL": "C",
+    # No housekeeping: it would go on in the background, and nobody waits for it.
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "gc.auto",
+    "GIT_CONFIG_VALUE_0": "0",
+    "GIT_CONFIG_KEY_1": "maintenance.auto",
+    "GIT_CONFIG_VALUE_1": "false",
 }
 """What every git gets in its environment."""
 
@@ -99,12 +105,10 @@ class Checkout:
         if found is Found.SOMETHING:
             raise CheckoutError(f"{self.folder} is neither empty nor a repository")
         if found is Found.NOTHING:
-            depth = ("--depth", str(self.depth)) if self.depth else ()
-            branch = ("--branch", self.branch) if self.branch else ()
-            yield Git(
-                ("clone", *depth, *branch, "--no-single-branch", "--", self.url, self.folder),
-                outside=True,
-            )
+            words = ["clone"]
+            words += ["--depth", str(self.depth)] if self.depth else []
+            words += ["--branch", self.branch] if self.branch else []
+            yield Git((*words, "--no-single-branch", "--", self.url, self.folder), outside=True)
             return
         yield Git(("fetch", "origin"))
         branch = yield from self._branch()

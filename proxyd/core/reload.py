@@ -40,7 +40,8 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api base_url default_url host_routing jupyter_config root_server server_packages servers start_page workers",
+        "": "api base_url default_url host_routing jupyter_config root_server server_packages servers start_page "
+        "workers",
         "activity": "force_alive ignore interval server_name token url",
         "api": "address port route_options socket tls",
         "log": "stall_after",

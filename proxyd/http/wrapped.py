@@ -1,4 +1,4 @@
-"""In front of what a Hub has started: spellings of its prefix, the Hub's probe, and what comes before the application."""
+"""In front of what a Hub has started: spellings of its prefix, the Hub's probe, what comes before the application."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ _SEEN = (b"GET", b"HEAD")
 class Prepared(Protocol):
     """What has to be done before an application can be started."""
 
-    reason: str
-    lines: Iterable[str]
+    @property
+    def reason(self) -> str:
+        """Why it failed."""
+
+    @property
+    def lines(self) -> Iterable[str]:
+        """What the programs said."""
 
     def ask(self) -> Literal["running", "done", "failed"]:
         """How it is."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from constantly import NamedConstant
-from twisted.logger import LogLevel
 
 from proxyd.core.templates import names_at, render_pairs, render_words
 from proxyd.model.servers import Place, ServerSpec
@@ -34,7 +32,7 @@ class Surroundings:
     places: Places
     watcher: Watcher
     news: News
-    stderr_level: NamedConstant = LogLevel.info
+    stderr_is_error: bool = False
 
 
 def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from constantly import NamedConstant
 from twisted.logger import Logger, LogLevel
 
 _MAX_LINE = 64 * 1024  # bytes; what prints more without a line's end would fill the memory
@@ -15,15 +14,13 @@ _MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows
 class Output:
     """The lines of one server. `label` is what the log calls it; `printed` is called with each line.
 
-    `stderr_level` is at which level its standard error is logged; everything else is `info`.
+    `stderr_is_error` tells whether what it says on its standard error is logged as errors.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, label: str, printed: Callable[[str], None], stderr_level: NamedConstant = LogLevel.info
-    ) -> None:
-        self._stderr_level = stderr_level
+    def __init__(self, label: str, printed: Callable[[str], None], *, stderr_is_error: bool = False) -> None:
+        self._stderr_level = LogLevel.error if stderr_is_error else LogLevel.info
         self._label = label
         self._printed = printed
         self._partial: dict[int, bytearray] = {}

@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any, get_args
 from uuid import uuid4
 
-from constantly import NamedConstant
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,8 +29,8 @@ from proxyd.supervisor.watcher import Watcher
 class Supervisor:
     """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
 
-    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it; `stderr_level` the level
-    at which what servers print on their standard error is logged.
+    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it. `stderr_is_error` tells
+    whether what servers say on their standard error is logged as errors.
     """
 
     _log = Logger()
@@ -45,7 +44,7 @@ class Supervisor:
         base_url: str = "/",
         environ: Mapping[str, str] = os.environ,
         open_files: int = 0,
-        stderr_level: NamedConstant = LogLevel.info,
+        stderr_is_error: bool = False,
     ) -> None:
         run = uuid4().hex
         self._watcher = Watcher(run)
@@ -61,7 +60,7 @@ class Supervisor:
             places=self._places,
             watcher=self._watcher,
             news=self.news,
-            stderr_level=stderr_level,
+            stderr_is_error=stderr_is_error,
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()

@@ -40,7 +40,8 @@ class Servers:
     """Keeps the servers of `supervisor` on `tree`.
 
     `pools` has the connections to them. `make_rewriting` makes what functions do to responses, from them and from what
-    they are offered. `build` makes what forwards. `front` is for the server at `base_url` itself. `pages` may be replaced: it is asked for each request.
+    they are offered. `build` makes what forwards. `front` is for the server at `base_url` itself. `pages` may be
+    replaced: it is asked for each request.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Servers:
                 context,
                 depth,
                 is_absolute=spec.absolute_url,
+                rewrites_location=spec.rewrite_location,
             )
             rewriting = self._make_rewriting(spec.rewriters, {"host": "localhost", "port": place.port})
             return self._build(plan, options, self._pools.of(place.upstream), rewriting)

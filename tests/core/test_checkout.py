@@ -30,7 +30,10 @@ def play(checkout: Checkout, found: Found, answers: Mapping[str, str | None] | N
 def lines(steps: list[Step]) -> list[str]:
     """The steps, without who commits, as text."""
     words = [" ".join(step.words) if isinstance(step, Git) else str(step) for step in steps]
-    return [word.replace("-c user.name=proxyd -c user.email=proxyd@localhost -c commit.gpgsign=false ", "") for word in words]
+    return [
+        word.replace("-c user.name=proxyd -c user.email=proxyd@localhost -c commit.gpgsign=false ", "")
+        for word in words
+    ]
 
 
 class CloneTests(SynchronousTestCase):
