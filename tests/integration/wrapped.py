@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
 
 def place() -> str:
@@ -56,6 +58,11 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     return response
 
 
+def choose(_: ServerConnection, offers: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Not the first one."""
+    return offers[-1] if offers else None
+
+
 async def echo(connection: ServerConnection) -> None:
     """Send what was asked for first, and then everything back."""
     request = connection.request
@@ -79,7 +86,7 @@ async def main() -> None:
         time.sleep(1.5)
     where = place()
     if where.isdigit():
-        server: Any = serve(echo, "127.0.0.1", int(where), process_request=answer, subprotocols=["b", "a"])  # type: ignore[list-item]
+        server: Any = serve(echo, "127.0.0.1", int(where), process_request=answer, select_subprotocol=choose)
     else:
         server = unix_serve(echo, where, process_request=answer)
     async with server:
