@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import attrs
@@ -85,8 +86,8 @@ class StoreError(ProxydError):
 class RequestError(ProxydError):
     """The client's request cannot be served as it is; `status` is the answer it deserves.
 
-    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines for the head of
-    the answer to a WebSocket handshake.
+    `detail` is for the log and for people; it never repeats what the client sent. `fields` are lines that the answer
+    has besides.
     """
 
     def __init__(self, status: int, detail: str, fields: tuple[bytes, ...] = ()) -> None:
@@ -99,10 +100,16 @@ class RequestError(ProxydError):
         return self.detail
 
 
+def too_many(wait_seconds: float, detail: str) -> RequestError:
+    """The error of a client that asks too often (RFC 6585 §4), and may do so again in `wait_seconds`."""
+    return RequestError(429, detail, (b"Retry-After: %d" % max(1, math.ceil(wait_seconds)),))
+
+
 class UpstreamError(ProxydError):
     """An upstream did not do its part; `status` is the gateway status of RFC 9110 §15.6."""
 
     status = 502
+    retry_seconds = 0  # after how long another attempt may go better; 0: nobody knows
 
     def __init__(self, upstream: str, detail: str = "") -> None:
         self.upstream = upstream
@@ -122,11 +129,26 @@ class ConnectError(UpstreamError):
     what = "cannot be reached"
 
 
+class ForbiddenAddressError(UpstreamError):
+    """The name of the upstream means an address that it may not mean."""
+
+    status = 403
+    what = "may not be connected to"
+
+
 class ConnectTimeoutError(UpstreamError):
     """No connection within `timeouts.connect`."""
 
     status = 504
     what = "did not accept a connection in time"
+
+
+class UpstreamBusyError(UpstreamError):
+    """All of `pool.connections_per_upstream` were in use for as long as a client waits for a connection."""
+
+    status = 503
+    what = "has no connection to spare"
+    retry_seconds = 1
 
 
 class ResponseTimeoutError(UpstreamError):

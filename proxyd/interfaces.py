@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from proxyd.core.changes import Change
+    from proxyd.core.forward import Peer
+    from proxyd.core.head import RequestHead
+    from proxyd.model.auth import Answer, Verdict
     from proxyd.model.routes import Route
     from proxyd.model.servers import ServerSpec, ServerStatus
     from proxyd.option import ServerName
@@ -43,17 +46,45 @@ class IListener(Interface):
         Raises `ListenError` and `TlsError`.
         """
 
-    def refresh(*, force: bool) -> bool:
-        """Read again what was read from files and has changed, or everything with `force`.
-
-        What cannot be used is logged, changes nothing, and makes it False.
-        """
+    def refresh() -> None:
+        """Read again what was read from files and has changed; what cannot be used is logged, and changes nothing."""
 
     def certificates() -> list[tuple[str, float]]:
         """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
 
+    def prepare(config: Any) -> Callable[[], None]:  # noqa: N805
+        """Read what other settings of the same place need; what is returned takes them, and does not fail.
+
+        Nothing has changed before that is called. Works on any thread. Raises `TlsError`.
+        """
+
     def close() -> Deferred[None]:
         """Take no new connections, and remove what lies on disk."""
+
+
+class IAuthenticator(Interface):
+    """Says who a client is, and whether it may go on.
+
+    What raises or fails lets nobody through. A Deferred fires or fails within a bounded time; it is cancelled when
+    the client is gone.
+    """
+
+    paths = Attribute("The raw paths of its own that `serve` answers, such as those of a login: a frozenset of bytes.")
+
+    def authenticate(head: RequestHead, peer: Peer, route: Route) -> Verdict | Deferred[Verdict]:  # noqa: N805
+        """Admit a request to `route`, a WebSocket handshake among them, or answer it in place of the route.
+
+        Nothing of the request has reached anybody yet, and its body may still be to come.
+        """
+
+    def serve(
+        head: RequestHead,  # noqa: N805
+        peer: Peer,
+        path: bytes,
+        query: bytes,
+        body: bytes,
+    ) -> Answer | Deferred[Answer]:
+        """Answer a request for one of `paths`; `query` has its `?`."""
 
 
 class IRouteStore(Interface):

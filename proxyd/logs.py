@@ -200,9 +200,13 @@ class LogObserver:
 
     def __init__(self, write: Callable[[str], None], form: Form, level: str, *, colors: bool = False) -> None:
         self._write = write
+        self._colors = colors
+        self.configure(form, level)
+
+    def configure(self, form: Form, level: str) -> None:
+        """Write the events to come like this."""
         self._format = {"text": _text_line, "json": _json_line, "chp": _chp_line}[form]
         self._least = _LEVELS[level]
-        self._colors = colors
 
     def __call__(self, event: LogEvent) -> None:
         """Write the line of an event."""

@@ -6,7 +6,7 @@ The loader, the JSON Schema and the reference manual are all made from these dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, TypeVar
 
 import attrs
 
@@ -17,6 +17,14 @@ Seconds = NewType("Seconds", float)
 
 ByteCount = NewType("ByteCount", int)
 """A size, written `8 KiB`, `10 MiB`, or as a plain number of bytes."""
+
+
+class Rate(NamedTuple):
+    """How many in so many seconds, written `10/s`, `600/m`, `1000/h`; an `amount` of 0 means no limit."""
+
+    amount: int
+    seconds: int
+
 
 Port = NewType("Port", int)
 """A port number; 0 lets the system choose one."""
@@ -36,11 +44,23 @@ UpstreamUrl = NewType("UpstreamUrl", str)
 UrlPath = NewType("UrlPath", str)
 """A path on the public side; it begins with `/`."""
 
+NumberRanges = NewType("NumberRanges", str)
+"""Numbers and ranges of them, as in `8888` or `1024-2047,8000-8999`."""
+
+HostName = NewType("HostName", str)
+"""A host name or an IP address."""
+
+UpstreamTemplate = NewType("UpstreamTemplate", str)
+"""Where requests of a pattern go: the URL of an upstream, in which `{name}` stands for a capture."""
+
 RouteKey = NewType("RouteKey", str)
 """`/prefix`, `host/prefix` or `*.domain/prefix`."""
 
 Network = NewType("Network", str)
 """An address, a network such as `10.0.0.0/8`, or `unix` for clients on unix sockets."""
+
+Workers = NewType("Workers", int)
+"""How many processes serve traffic."""
 
 ServerName = NewType("ServerName", str)
 """The name of a managed server: one path segment, or several with `/` between them."""
@@ -70,7 +90,7 @@ def option(default: T, *, help: str, example: object = None) -> T:  # noqa: A002
 
     `example` is something that a user could write, for an option that has nothing by default.
     """
-    metadata = {HELP: help, EXAMPLE: example}
+    metadata = {HELP: help} if example is None else {HELP: help, EXAMPLE: example}
     if isinstance(default, (dict, list, set)):
         return attrs.field(factory=lambda: type(default)(default), metadata=metadata)
     return attrs.field(default=default, metadata=metadata)

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,21 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from proxyd import __version__
+from proxyd.api.description import DescriptionApi
+from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
+from proxyd.api.native import NativeRoutesApi
+from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
-from proxyd.core.posted import RouteReader
+from proxyd.core.posted import OptionsReader, RouteReader
+from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError, StoreError, TlsError
+from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -40,7 +48,9 @@ from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Port
+from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
+from proxyd.stores.feed import TableFeed
 from proxyd.supervisor.supervisor import Supervisor
 from proxyd.system.activation import InheritedSockets
 from proxyd.system.limits import raise_open_files_limit
@@ -76,12 +86,17 @@ class ProxyService(Service):
         self._reactor = reactor
         self._environ = environ
         self._file = file
+        self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
+        self._observer: LogObserver | None = None
         self._access_writer: LineWriter | None = None
+        self._dropped_before = 0
         self.table = RouteTable()
-        typed = config.api is None or config.api.route_options == "typed"
-        self.reader = RouteReader(config.host_routing, read_posted_options if typed else None)
+        self._static_routes: Mapping[str, Route] = {}
+        self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._events: Events | None = None
+        self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
         self.api: IListener | None = None
@@ -95,11 +110,17 @@ class ProxyService(Service):
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
+        self._api_root: ApiResource | None = None
+        self._routes_api: RoutesApi | None = None
+        self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
 
     def observer(self) -> LogObserver:
         """What writes the events of this process."""
-        log = self._config.log
-        return LogObserver(self.writer.write, log.format, log.level, colors=os.isatty(sys.stdout.fileno()))
+        if self._observer is None:
+            log = self._config.log
+            colors = os.isatty(sys.stdout.fileno())
+            self._observer = LogObserver(self.writer.write, log.format, log.level, colors=colors)
+        return self._observer
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application, and give it our form of log."""
@@ -136,18 +157,23 @@ class ProxyService(Service):
             environ=self._environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
         )
-        self.table.set_static((static_route(key, spec) for key, spec in config.routes.items()), self._reactor.seconds())
+        self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
+        self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
-        if config.log.access_file:
-            self._access_writer = LineWriter.to_file(config.log.access_file, self._reactor)
-            self._access_writer.told_of_drops = self._tell_of_drops
+        self._access_writer = self._open_access_file(config)
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         data_path = self.data_path = DataPath(
-            config, self._kinds, self.table, self._reactor, access_writer=access_writer, meters=meters
+            config,
+            self._kinds,
+            self.table,
+            self._reactor,
+            access_writer=access_writer,
+            meters=meters,
+            state=state_directory(config.state_directory, self._environ),
         )
-        exposition = self._make_exposition(data_path, access_writer)
+        exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
             self.metrics = self._make_metrics_listener(data_path, exposition)
             data_path.listeners.append(self.metrics)
@@ -167,17 +193,19 @@ class ProxyService(Service):
         filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
         if self._store_error is not None:
             raise self._store_error
-        if config.pid_file:
-            Path(config.pid_file).write_text(str(os.getpid()))
-            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=config.pid_file)
+        self._write_pid_file(config.pid_file)
 
-    def reload(self) -> None:
-        """Read the certificates and keys of TLS again."""
-        if self.data_path is not None:
-            self._log.info("reading certificates and keys again")
-            applied = self.data_path.refresh_tls(force=True)
-            if isinstance(self.meters, Meters):
-                self.meters.reload_done(applied=applied)
+    def _open_access_file(self, config: Config) -> LineWriter | None:
+        if not config.log.access_file:
+            return None
+        writer = LineWriter.to_file(config.log.access_file, self._reactor)
+        writer.told_of_drops = self._tell_of_drops
+        return writer
+
+    def _write_pid_file(self, path: str) -> None:
+        if path:
+            Path(path).write_text(str(os.getpid()))
+            self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=path)
 
     def reopen_logs(self) -> None:
         """Go on in the files that are at the paths of the logs now: somebody has moved the old ones away."""
@@ -220,7 +248,7 @@ class ProxyService(Service):
         return store
 
     async def _fill_table(self, store: IRouteStore) -> None:
-        store.watch(0, lambda change: self.table.apply(change, self._reactor.seconds()))
+        store.watch(0, self.feed.take)
         await store.open()
         for route in self._initial_routes:
             await store.put(route)
@@ -230,9 +258,13 @@ class ProxyService(Service):
             data_path.reactor.resume()
             self._announce(data_path)
             self._reactor.callWhenRunning(self._begin_servers)
+            self._reloads.begin()
             # Not before the reactor turns, and the rest of the start has gone well.
-            status = f"serving; listeners: {len(data_path.listeners)}, routes: {len(self.table)}"
-            self._reactor.callLater(0, self.notifier.ready, status)
+            self._reactor.callLater(0, self._notify_ready)
+
+    def _notify_ready(self) -> None:
+        if self.data_path is not None:
+            self.notifier.ready(f"serving; listeners: {len(self.data_path.listeners)}, routes: {len(self.table)}")
 
     def _begin_servers(self) -> None:
         if self.supervisor is not None:
@@ -274,7 +306,7 @@ class ProxyService(Service):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
 
-    def _make_exposition(self, data_path: DataPath, access_writer: LineWriter) -> Exposition | None:
+    def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
         if isinstance(meters, Meters):
             lag = self._lag = EventLoopLag(data_path.reactor)
@@ -283,14 +315,14 @@ class ProxyService(Service):
                 data_path.gauges,
                 lag=lambda: lag.seconds,
                 stalls=lambda: 0 if self._stalls is None else self._stalls.count,
-                dropped_lines=lambda: access_writer.dropped,
+                dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
             )
         return None if meters is None else ChpExposition(meters)
 
     def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
         metrics = self._config.metrics
-        root = ApiResource(MetricsApi.router, MetricsApi(exposition), ())
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition), (), is_chp=True)
         place = HttpConfig(
             address="127.0.0.1" if metrics.address is None else metrics.address,
             port=metrics.port or Port(0),
@@ -306,16 +338,21 @@ class ProxyService(Service):
         self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
     ) -> IListener:
         config = self._config
-        routes = RoutesApi(
-            self.table,
-            store,
-            self._reactor,
-            reader=self.reader,
-            max_body=config.limits.api_body,
-            max_path=config.limits.route_path,
-        )
+        limits = config.limits
         tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
-        root = ApiResource(RoutesApi.router, routes, tokens)
+        if api.route_options == "verbatim":
+            routes = self._routes_api = RoutesApi(
+                self.table,
+                store,
+                self._reactor,
+                reader=self.reader,
+                max_body=limits.api_body,
+                max_path=limits.route_path,
+            )
+            root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
+        else:
+            root = self._make_native_api(store, tokens)
+        self._api_root = root
         if exposition is not None:
             root.add(MetricsApi.router, MetricsApi(exposition))
 
@@ -328,6 +365,106 @@ class ProxyService(Service):
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
 
+    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
+        tags = Tags(self.table)
+        routes = self._routes_api = NativeRoutesApi(
+            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
+        )
+        root = ApiResource(NativeRoutesApi.router, routes, tokens)
+        root.add(DescriptionApi.router, DescriptionApi(self._kinds))
+        events = self._events = Events(tags, self._reactor)
+        self.feed.listeners.append(events)
+        root.add(Events.router, events)
+        root.add(ReloadApi.router, ReloadApi(self.reload))
+        return root
+
+    # Reloading.
+
+    def reload(self) -> Deferred[Report]:
+        """Read the configuration, and all files that it names, again, and apply what has changed.
+
+        The Deferred does not fail: the report has the problems because of which nothing changed.
+        """
+        return self._reloads.run()
+
+    def _reload_began(self) -> None:
+        """A reload begins."""
+        self.notifier.reloading()
+
+    def _reload_done(self, report: Report) -> None:
+        """It is over, however it ended."""
+        self._notify_ready()
+        if isinstance(self.meters, Meters):
+            self.meters.reload_done(applied=report.is_good)
+
+    def _prepare(self) -> Take:
+        """Read and try everything that another configuration needs; called on a thread.
+
+        Raises `ConfigError`, `TlsError` and `OSError`.
+        """
+        running, data_path = self._config, self.data_path
+        if data_path is None:
+            raise ConfigError([Problem("proxyd is ending")])
+        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        plan = plan_reload(running, wanted)
+        config = plan.config
+        directory = config.errors.directory
+        if directory and directory != running.errors.directory and not Path(directory).is_dir():
+            raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
+        known = self._static_routes
+        routes: dict[str, Route] = {
+            key: known[key] if running.routes.get(key) == spec else static_route(key, spec)
+            for key, spec in config.routes.items()
+        }
+        take_data_path = data_path.prepare(config, plan.new_listeners)
+        take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
+
+        def take() -> Report:
+            access_writer = self._take_files(config)
+            take_data_path(access_writer)
+            if take_tls is not None:
+                take_tls()
+            self._static_routes = routes
+            self.feed.set_static(routes.values())
+            return Report(plan.applied, plan.needs_restart)
+
+        return take
+
+    def _take_files(self, config: Config) -> LineWriter:
+        """Have what `config` says, but for the data path; gives back the writer of the access log.
+
+        Raises `OSError`; nothing has changed then.
+        """
+        running = self._config
+        tokens = None
+        if config.api is not None and (config.api, config.state_directory) != (running.api, running.state_directory):
+            tokens = api_tokens(config.api, state_directory(config.state_directory, self._environ), self._environ)
+        access_writer = self._open_access_file(config)
+        try:
+            if config.pid_file != running.pid_file:
+                self._write_pid_file(config.pid_file)
+        except OSError:
+            if access_writer is not None:
+                access_writer.close()
+            raise
+        if config.pid_file != running.pid_file:
+            self._remove_pid_file()
+        self._config = config
+        self.observer().configure(config.log.format, config.log.level)
+        before, self._access_writer = self._access_writer, access_writer
+        if before is not None:
+            self._dropped_before += before.dropped
+            before.close(0)  # what it has goes on being written, without us
+        self.reader.read_options = options_reader(config, self._kinds)
+        if self._api_root is not None and tokens is not None:
+            self._api_root.accept(tokens)
+        if self._routes_api is not None:
+            self._routes_api.max_body = config.limits.api_body
+            self._routes_api.max_path = config.limits.route_path
+        if isinstance(self._routes_api, NativeRoutesApi):
+            self._routes_api.max_bulk_body = config.limits.api_bulk_body
+        return access_writer or self.writer
+
     # Stopping.
 
     def stopService(self) -> Deferred[None] | None:
@@ -336,6 +473,7 @@ class ProxyService(Service):
         A second signal hurries.
         """
         super().stopService()
+        self._reloads.end()
         data_path = self.data_path
         if data_path is None:
             return None
@@ -344,7 +482,7 @@ class ProxyService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
         done = data_path.announce_end(self._config.drain_delay_seconds)
-        done.addCallback(lambda _: data_path.stop_listening())
+        done.addCallback(self._stop_listening)
         done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
         done.addCallback(lambda _: self._stop_servers())
         done.addCallback(lambda _: self.close())
@@ -355,12 +493,20 @@ class ProxyService(Service):
         number = getattr(self._reactor, "_exitSignal", None) or signal.SIGTERM
         return None if self.supervisor is None else self.supervisor.shutdown(number)
 
+    def _stop_listening(self, _: object) -> Deferred[None] | None:
+        if self._events is not None:
+            self._events.close()
+        return None if self.data_path is None else self.data_path.stop_listening()
+
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
+        self._reloads.end()
         data_path, self.data_path = self.data_path, None
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()
+        if self._events is not None:
+            self._events.close()
         for watch in (self._lag, self._stalls):
             if watch is not None:
                 watch.stop()
@@ -392,6 +538,12 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     upstream = Upstream.parse(spec.upstream)
     members = json.dumps({"target": upstream.url, "static": True})
     return Route(key, upstream, segments, host, options, members)
+
+
+def options_reader(config: Config, kinds: Kinds) -> OptionsReader | None:
+    """What reads the options of posted routes."""
+    typed = config.api is None or config.api.route_options == "typed"
+    return partial(read_posted_options, kinds=kinds) if typed else None
 
 
 def make_meters(config: Config) -> Meters | ChpMeters | None:

@@ -15,6 +15,7 @@ from proxyd.model.settings import ListenerConfig
 NEEDED: dict[str, dict[str, Any]] = {
     "https": {"certificate_directories": ("live",)},
     "class": {"path": "package.module:Class"},
+    "token": {"token": "correct-horse"},
 }
 
 

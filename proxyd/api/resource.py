@@ -6,8 +6,9 @@ Paths, methods and the token are looked at when the head has come; nobody withou
 from __future__ import annotations
 
 import hmac
+import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -31,14 +32,26 @@ _JSON = b"Content-Type: application/json"
 _AUTHORIZATION = re.compile(rb"token +(\S+)")
 
 
+class ExplainedError(RequestError):
+    """A request that cannot be served, with `members` that programs read besides the message."""
+
+    def __init__(self, status: int, detail: str, members: Mapping[str, object]) -> None:
+        super().__init__(status, detail)
+        self.members = members
+
+
 @attrs.frozen
 class Answer:
-    """What a function of the API answers: `text`, of `content_type`, explains, `json` is the result."""
+    """What a function of the API answers: `text`, of `content_type`, explains, `json` is the result.
+
+    `fields` are lines of the head.
+    """
 
     status: int
     text: str = ""
     json: str = ""
     content_type: str = "text/plain; charset=utf-8"
+    fields: tuple[bytes, ...] = ()
 
 
 @attrs.frozen
@@ -50,22 +63,31 @@ class Call:
     query: str
 
 
-Function = Callable[[Any, Call], "Answer | Awaitable[Answer]"]
+Function = Callable[[Any, Call], "Answer | Awaitable[Answer] | None"]
+"""Answers a call, or takes its request over, and answers None."""
 
 
 @implementer(IStreamingResource)
 class ApiResource(Resource):
     """Serves the functions of `router`, methods of `owner`, to whoever knows one of `tokens`; empty: to everybody.
 
-    `add` brings more of them.
+    `add` brings more of them. Errors are JSON, and OPTIONS tells the methods of a path, unless it `is_chp`: then
+    errors are text or nothing, and OPTIONS is a method like any other.
     """
 
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, router: Router[Function], owner: object, tokens: tuple[str, ...]) -> None:
+    def __init__(
+        self, router: Router[Function], owner: object, tokens: tuple[str, ...], *, is_chp: bool = False
+    ) -> None:
         super().__init__()
         self._parts = [(router, owner)]
+        self.accept(tokens)
+        self._is_chp = is_chp
+
+    def accept(self, tokens: tuple[str, ...]) -> None:
+        """Serve whoever knows one of `tokens`, from now on; empty: everybody."""
         self._tokens = tuple(token.encode() for token in tokens)
 
     def add(self, router: Router[Function], owner: object) -> None:
@@ -79,8 +101,7 @@ class ApiResource(Resource):
             path, query = split_target(request.head.target)
             owner, function, arguments = self._find(request.method.decode(), path.decode("utf-8", "surrogateescape"))
             if not self._is_authorized(request):
-                request.answer(403, [])
-                return
+                raise RequestError(403, "the token is missing, or is another one")
             request.operation = function.__name__
             call = Call(request, arguments, query[1:].decode("latin-1"))
             answer = function(owner, call)
@@ -89,7 +110,7 @@ class ApiResource(Resource):
             return
         if isinstance(answer, Answer):
             self._answer(answer, request)
-        else:
+        elif answer is not None:
             done: Deferred[Answer] = Deferred.fromCoroutine(answer)  # type: ignore[arg-type]  # functions are `async`
             done.addCallbacks(self._answer, self._failed, (request,), callbackKeywords={}, errbackArgs=(request,))
             done.addErrback(lambda failure: self._log.failure("unexpected error in the API", failure=failure))
@@ -110,18 +131,29 @@ class ApiResource(Resource):
 
     def _answer(self, answer: Answer, request: Request) -> None:
         if answer.json:
-            request.answer(answer.status, [_JSON], answer.json.encode())
+            request.answer(answer.status, [_JSON, *answer.fields], answer.json.encode())
         elif answer.text:
-            fields = [b"Content-Type: " + answer.content_type.encode()]
+            fields = [b"Content-Type: " + answer.content_type.encode(), *answer.fields]
             request.answer(answer.status, fields, answer.text.encode())
         else:
-            request.answer(answer.status, [])
+            request.answer(answer.status, list(answer.fields))
 
     def _refuse(self, request: Request, error: RequestError) -> None:
-        fields = [_TEXT]
+        fields = []
         if isinstance(error, MethodError):
-            fields.append(b"Allow: " + ", ".join(error.allowed).encode())
-        request.answer(error.status, fields, str(error).encode())
+            allowed = error.allowed if self._is_chp else sorted([*error.allowed, "OPTIONS"])
+            fields.append(b"Allow: " + ", ".join(allowed).encode())
+            if request.method == b"OPTIONS" and not self._is_chp:
+                request.answer(204, fields)
+                return
+        if not self._is_chp:
+            members = error.members if isinstance(error, ExplainedError) else {}
+            text = json.dumps({"status": error.status, "message": str(error), **members})
+            request.answer(error.status, [_JSON, *fields], text.encode())
+        elif error.status == 403:
+            request.answer(403, [])
+        else:
+            request.answer(error.status, [_TEXT, *fields], str(error).encode())
 
     def _failed(self, failure: Failure, request: Request) -> None:
         error = failure.value
@@ -129,10 +161,10 @@ class ApiResource(Resource):
             self._refuse(request, error)
         elif isinstance(error, StoreError):
             self._log.error("{error}", error=str(error))
-            request.answer(500, [_TEXT], reason_phrase(500))
+            self._refuse(request, RequestError(500, reason_phrase(500).decode()))
         elif not isinstance(error, ConnectionClosed):
             self._log.failure("unexpected error in the API", failure=failure)
-            request.answer(500, [_TEXT], reason_phrase(500))
+            self._refuse(request, RequestError(500, reason_phrase(500).decode()))
 
 
 class ApiLog:

@@ -6,7 +6,7 @@ Own code, because Klein turns `%2F` in a path into `/`, and in the path of a rou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from proxyd.errors import RequestError
@@ -34,22 +34,26 @@ class MethodError(RequestError):
 class Router(Generic[F]):
     """Maps methods and raw paths to functions.
 
-    `<name>` in a pattern takes one raw segment, `<path:name>` the rest, slashes included.
+    `<name>` in a pattern takes one raw segment, `<path:name>` the rest, slashes included. It begins with what `base`
+    has.
     """
 
-    def __init__(self) -> None:
-        self._rules: list[tuple[re.Pattern[str], dict[str, F]]] = []
+    def __init__(self, base: Router[F] | None = None) -> None:
+        known = () if base is None else base._rules
+        self._rules: list[tuple[str, re.Pattern[str], dict[str, F]]] = [
+            (pattern, expression, dict(functions)) for pattern, expression, functions in known
+        ]
 
     def route(self, pattern: str, *methods: str) -> Callable[[F], F]:
         """Serve `methods` on `pattern` by the decorated function."""
         expression = _compile(pattern)
 
         def register(function: F) -> F:
-            for known, functions in self._rules:
-                if known.pattern == expression.pattern:
+            for known, _, functions in self._rules:
+                if known == pattern:
                     functions.update(dict.fromkeys(methods, function))
                     return function
-            self._rules.append((expression, dict.fromkeys(methods, function)))
+            self._rules.append((pattern, expression, dict.fromkeys(methods, function)))
             return function
 
         return register
@@ -59,13 +63,19 @@ class Router(Generic[F]):
 
         Raises `PathError` if no pattern fits, and `MethodError` if one does for other methods only.
         """
-        for expression, functions in self._rules:
+        for _, expression, functions in self._rules:
             match = expression.fullmatch(path)
             if match is not None:
                 if method not in functions:
                     raise MethodError(sorted(functions))
                 return functions[method], match.groupdict()
         raise PathError
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """All patterns, each with each of its methods."""
+        for pattern, _, functions in self._rules:
+            for method in functions:
+                yield pattern, method
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

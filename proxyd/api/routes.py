@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring_ascii as json_string
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,7 +13,8 @@ from twisted.logger import Logger
 from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
 from proxyd.core.activity import parse_timestamp, timestamp
-from proxyd.core.posted import RouteReader
+from proxyd.core.jsontext import read_object
+from proxyd.core.posted import RouteReader, without_secrets
 from proxyd.core.table import Entry, RouteTable
 from proxyd.core.target import decode_path
 from proxyd.errors import RequestError
@@ -45,30 +47,34 @@ class RoutesApi:
         self._store = store
         self._clock = clock
         self._reader = reader
-        self._max_body = max_body
-        self._max_path = max_path
+        self.max_body = max_body
+        self.max_path = max_path
 
     @router.route("/api/routes", "GET")
     @router.route("/api/routes/", "GET")
     async def list_routes(self, call: Call) -> Answer:
         """Answer with all routes, or with those that have been inactive since a time."""
-        since = _inactive_since(call.query)
+        since = inactive_since(call.query)
         entries = [entry for entry in self._table if since is None or entry.last_activity < since]
+        return Answer(200, json=await self._listed(entries))
+
+    async def _listed(self, entries: list[Entry]) -> str:
+        """The JSON object of routes, by key."""
         pieces: list[str] = []
         for start in range(0, len(entries), _ROUTES_A_TURN):
             if start:
                 await deferLater(self._clock, 0)
             pieces += [
-                f"{json.dumps(entry.route.key)}: {_described(entry)}"
+                f"{json_string(entry.route.key)}: {described(entry)}"
                 for entry in entries[start : start + _ROUTES_A_TURN]
             ]
-        return Answer(200, json="{" + ", ".join(pieces) + "}")
+        return "{" + ", ".join(pieces) + "}"
 
     @router.route("/api/routes/<path:spec>", "GET")
     def get_route(self, call: Call) -> Answer:
         """Answer with the route of exactly this key."""
         entry = self._table.get(self._key(call))
-        return Answer(404) if entry is None else Answer(200, json=_described(entry))
+        return Answer(404) if entry is None else Answer(200, json=described(entry))
 
     @router.route("/api/routes", "POST")
     @router.route("/api/routes/", "POST")
@@ -76,7 +82,7 @@ class RoutesApi:
     async def add_route(self, call: Call) -> Answer:
         """Create or replace a route."""
         key = self._key(call)
-        posted = _read_object(await call.request.read_body(self._max_body))
+        posted = read_object(await call.request.read_body(self.max_body))
         route = self._reader.read(key, posted)
         self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
         await self._store.put(route)
@@ -95,34 +101,23 @@ class RoutesApi:
 
     def _key(self, call: Call) -> str:
         raw = call.arguments.get("spec", "").encode("utf-8", "surrogateescape")
-        if len(raw) > self._max_path:
+        if len(raw) > self.max_path:
             raise RequestError(414, "the path of the route is longer than limits.route_path")
         return self._reader.key_of(decode_path(raw))
 
 
-def _described(entry: Entry) -> str:
+def described(entry: Entry) -> str:
     """The JSON object of a route, as the API answers it."""
-    members = entry.route.members or json.dumps({"target": entry.route.upstream.url})
+    members = without_secrets(entry.route.members, entry.route.options) if entry.route.members else ""
+    members = members or json.dumps({"target": entry.route.upstream.url})
     return f'{members[:-1]}, "last_activity": "{timestamp(entry.last_activity)}"}}'
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
-    if not body:
-        raise RequestError(400, "the body is empty: post a JSON object with a target")
-    try:
-        posted = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"the body is not JSON: {error}") from None
-    if not isinstance(posted, dict):
-        raise RequestError(400, "the body has to be a JSON object with a target")
-    return posted
+def inactive_since(query: str) -> float | None:
+    """The time that a query asks for, in seconds since the epoch; None if it asks for none.
 
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _inactive_since(query: str) -> float | None:
+    Raises `RequestError` 400.
+    """
     values = parse_qs(query)
     for name in ("inactive_since", "inactiveSince"):
         if name in values:

@@ -20,9 +20,12 @@ _VARIABLES = ("PROXYD_AUTH_TOKEN", "CONFIGPROXY_AUTH_TOKEN")
 def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
     """The tokens that the API accepts; none, if it is to be open.
 
-    Without a configured one, that of the environment is taken; without that, one is made and kept in `state`.
+    Without configured ones, that of the environment is taken; without that, one is made and kept in `state`.
     Raises `OSError` if it cannot be kept.
     """
+    configured = tuple(filter(None, (api.token, *api.tokens)))
+    if configured:
+        return configured
     token = configured_token(api, environ)
     if token:
         return (token,)
@@ -37,7 +40,17 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
 
 def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
     """The token that somebody chose, in the configuration or in the environment; "" if nobody did."""
-    return api.token or next((environ[name] for name in _VARIABLES if environ.get(name)), "")
+    chosen = (api.token, *api.tokens, *(environ.get(name, "") for name in _VARIABLES))
+    return next(filter(None, chosen), "")
+
+
+def known_token(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> str:
+    """A token that the API accepts, for who asks it; "" if it is open, or the token is not ours to see."""
+    token = configured_token(api, environ)
+    if not token and not api.open:
+        with suppress(OSError):
+            token = (state / "token").read_text().strip()
+    return token
 
 
 def read_or_make_token(path: Path) -> str:

@@ -37,6 +37,15 @@ def check_command(file: str) -> None:
     run(file)
 
 
+@proxyd.command("reload")
+@click.option("-c", "--config", default="", metavar="FILE", help="The configuration; default: the first one found.")
+def reload_command(config: str) -> None:
+    """Have the proxy that runs with this configuration read it again; exit 78 if there is a problem in it."""
+    from proxyd.cli.reload import run  # noqa: PLC0415
+
+    run(config)
+
+
 @proxyd.command("docs", hidden=True)
 @click.argument("directory", default=".")
 def docs_command(directory: str) -> None:

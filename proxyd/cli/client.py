@@ -98,7 +98,7 @@ class ApiClient:
         except (OSError, HTTPException) as error:
             raise ApiClientError(f"the API at {self._where} does not answer: {error}") from None
         if answer.status >= 300:
-            words = content.decode("utf-8", "replace").strip() or answer.reason
+            words = _message(content) or answer.reason
             raise ApiClientError("there is no such route" if answer.status == 404 else f"{answer.status}: {words}")
         return content
 
@@ -123,3 +123,12 @@ class ApiClient:
             context.load_verify_locations(pair.certificate)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return HTTPSConnection(self._host, self._api.port, timeout=_DEADLINE_SECONDS, context=context)
+
+
+def _message(content: bytes) -> str:
+    """What the body of an error says, natively or as configurable-http-proxy."""
+    text = content.decode("utf-8", "replace").strip()
+    try:
+        return str(json.loads(text)["message"])
+    except (KeyError, TypeError, ValueError):
+        return text

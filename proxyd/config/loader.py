@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from proxyd.config.exposure import check_exposure
 from proxyd.config.functions import find_function
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
+from proxyd.core.posted import RESERVED
 from proxyd.errors import ConfigError, OptionError, Problem
 from proxyd.kinds import Kinds
 from proxyd.model.routes import place_of
@@ -45,7 +47,7 @@ def find(environ: Mapping[str, str], system: Path = _SYSTEM_FILE) -> Path | None
 
 
 def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read the file at `path`, and `conf.d/*.yaml` beside it.
+    """Read the file at `path`, and `conf.d/*.yaml` beside it; in all of them, paths count from where `path` is.
 
     Raises `ConfigError` with every problem at once.
     """
@@ -53,7 +55,7 @@ def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> C
     document.read(path)
     for piece in sorted((path.parent / "conf.d").glob("*.yaml")):
         document.read(piece)
-    return document.structure(kinds, path.parent)
+    return document.structure(kinds, path.parent.absolute())
 
 
 def parse(text: str, kinds: Kinds, environ: Mapping[str, str] | None = None, *, name: str = "<text>") -> Config:
@@ -223,6 +225,7 @@ class _Document:
         config = None
         try:
             config = converter.structure(self._data, Config)
+            check_exposure(config)
         except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
             broken = {(problem.line, problem.column, problem.file) for problem in self._problems}
             for fault in faults_in(error):
@@ -255,6 +258,9 @@ class _Document:
         places: dict[object, str] = {}
         routes = self._data.get("routes")
         for key in routes if isinstance(routes, dict) else ():
+            if RESERVED in place_of(key)[1]:
+                words = f"{RESERVED} in a path is reserved for logins"
+                self._problems.append(_problem(words, ("routes", key), self._keys["routes", key]))
             first = places.setdefault(place_of(key), key)
             if first != key:
                 words = f"means the same as {first}, at {_at(self._keys['routes', first])}"

@@ -17,7 +17,19 @@ import yaml
 
 from proxyd.config.functions import PYTHON_NAME
 from proxyd.config.loader import DEFAULT_LISTENERS, Yaml12Loader
-from proxyd.config.types import BYTES, DURATION, MODE, PORT_RANGE, ROUTE_KEY, SERVER_NAME, SIZE, URL_PATH
+from proxyd.config.types import (
+    BYTES,
+    DURATION,
+    MODE,
+    NUMBER_RANGES,
+    PORT_RANGE,
+    RATE,
+    RATE_UNITS,
+    ROUTE_KEY,
+    SERVER_NAME,
+    SIZE,
+    URL_PATH,
+)
 from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.model.routes import DEFAULT_OPTIONS
 from proxyd.model.settings import Config
@@ -28,16 +40,21 @@ from proxyd.option import (
     FileMode,
     FilePath,
     Function,
+    HostName,
     Network,
+    NumberRanges,
     Pattern,
     Port,
     PortRange,
+    Rate,
     RouteKey,
     Seconds,
     Secret,
     ServerName,
+    UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
+    Workers,
 )
 
 
@@ -56,6 +73,10 @@ def _write_seconds(seconds: Seconds) -> str:
 def _write_size(count: ByteCount) -> int | str:
     unit, size = next((unit, size) for unit, size in reversed(BYTES.items()) if count % size == 0)
     return f"{count // size} {unit}" if count and size > 1 else int(count)
+
+
+def _write_rate(rate: Rate) -> str:
+    return f"{rate.amount}/{next(unit for unit, seconds in RATE_UNITS.items() if seconds == rate.seconds)}"
 
 
 def _write_mode(mode: FileMode) -> str:
@@ -110,6 +131,14 @@ NOTATIONS: Mapping[Any, Notation] = {
         ({"type": "integer", "minimum": 0, "maximum": 65535},),
         sample=9090,
     ),
+    Rate: Notation(
+        "rate",
+        "`10/s`, `600/m` or `1000/h`: as many at once, and from then on spread evenly; `0/s` means that there is no "
+        "limit.",
+        (_whole(RATE),),
+        _write_rate,
+        sample="10/s",
+    ),
     FileMode: Notation(
         "permissions",
         "Three octal digits, as in `0660`.",
@@ -119,7 +148,7 @@ NOTATIONS: Mapping[Any, Notation] = {
     ),
     FilePath: Notation(
         "path",
-        "A file or a directory; a relative path counts from the directory of the configuration file.",
+        "A file or a directory; a relative path counts from the directory of the configuration file, in `conf.d`, too.",
         (TEXT,),
         sample="path/of/it",
     ),
@@ -137,6 +166,20 @@ NOTATIONS: Mapping[Any, Notation] = {
     ),
     UrlPath: Notation(
         "URL path", "A path on the public side; it begins with `/`.", (_whole(URL_PATH, or_empty=True),), sample="/path"
+    ),
+    NumberRanges: Notation(
+        "numbers",
+        "Numbers and ranges, as in `8888` or `1024-2047,8000-8999`.",
+        ({"type": "integer", "minimum": 0}, _whole(NUMBER_RANGES)),
+        sample="1024-65535",
+    ),
+    HostName: Notation("host", "A host name or an IP address.", (TEXT,), sample="db.example.org"),
+    UpstreamTemplate: Notation(
+        "upstream with captures",
+        "An upstream in whose host, port or path `{name}` stands for what the group `name` of the pattern captured; "
+        "`ws://` and `wss://` mean `http://` and `https://`.",
+        (_whole(re.compile(r"[A-Za-z+]+://\S+")),),
+        sample="http://127.0.0.1:9000",
     ),
     RouteKey: Notation(
         "route",
@@ -170,6 +213,7 @@ NOTATIONS: Mapping[Any, Notation] = {
         (_whole(PYTHON_NAME),),
         sample="module:attribute",
     ),
+    Workers: Notation("number of processes", "1, for the time being.", ({"const": 1},)),
 }
 """The types of single values."""
 
@@ -193,7 +237,11 @@ class Declared:
 
 
 # Defaults that are sections of a kind.
-_BY_KIND: Mapping[str, Any] = {"listeners": list(DEFAULT_LISTENERS), "store": {"kind": "memory"}}
+_BY_KIND: Mapping[str, Any] = {
+    "listeners": list(DEFAULT_LISTENERS),
+    "store": {"kind": "memory"},
+    "auth": {"kind": "anonymous"},
+}
 
 
 def options_of(cls: Any) -> list[Declared]:

@@ -148,11 +148,11 @@ class _Sample:
         kinds = self._kinds.of_seam(member)
         if not kinds:
             return [_Line(f"{name}:", option.help), *_indented(self._options(member, path, is_hidden=is_hidden))]
-        default = (option.default or {}).get("kind")
+        default = (option.default or {}).get("kind") or next(iter(kinds))
         lines: _Lines = []
         for kind in sorted(kinds.values(), key=lambda kind: kind.name != default):
             part = self._kind(kind.name, kind.config, path, is_hidden=is_hidden or kind.name != default)
-            lines += part if is_hidden or kind.name == default else _hidden(part)
+            lines += part if kind.name == default else _hidden(part)
         return [_Line(f"{name}:", option.help), *_indented(lines)]
 
     def _kind(self, name: str, config: type, path: str, *, is_hidden: bool) -> _Lines:

@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.ports import canonical_host, ranges_of
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
@@ -28,16 +29,21 @@ from proxyd.option import (
     FileMode,
     FilePath,
     Function,
+    HostName,
     Network,
+    NumberRanges,
     Pattern,
     Port,
     PortRange,
+    Rate,
     RouteKey,
     Seconds,
     Secret,
     ServerName,
+    UpstreamTemplate,
     UpstreamUrl,
     UrlPath,
+    Workers,
 )
 
 Path_ = tuple[str | int, ...]
@@ -46,8 +52,11 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?")
+RATE_UNITS = {"s": 1, "m": 60, "h": 3600}
+RATE = re.compile(r"([0-9]{1,9})/([smh])")
 MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 URL_PATH = re.compile(r"/[!-~]*")
+NUMBER_RANGES = re.compile(r"[0-9]{1,10}(?:-[0-9]{1,10})?(?:,[0-9]{1,10}(?:-[0-9]{1,10})?)*")
 SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
 PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
 ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
@@ -77,11 +86,11 @@ class UnknownKeysError(Exception):
         super().__init__(self.keys)
 
 
-def make_converter(kinds: Kinds, directory: Path) -> Converter:
+def make_converter(kinds: Kinds, directory: Path | None) -> Converter:
     """A converter from plain YAML values to the classes of the configuration.
 
-    Relative paths count from `directory`. Raises what `cattrs` raises, with an `OptionError` or an
-    `UnknownKeysError` at each place that is wrong.
+    Relative paths count from `directory`; None: the values come from outside, and no file is read for them. Raises
+    what `cattrs` raises, with an `OptionError` or an `UnknownKeysError` at each place that is wrong.
     """
     converter = Converter(detailed_validation=True)
 
@@ -97,13 +106,18 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
     hook(Seconds, read_seconds)
     hook(ByteCount, read_size)
     hook(Port, read_port)
+    hook(Rate, read_rate)
     hook(FileMode, read_mode)
-    hook(FilePath, lambda value: read_path(value, directory))
+    hook(FilePath, lambda value: read_path(value, directory or Path()))
     hook(Secret, lambda value: read_secret(value, directory))
     hook(UpstreamUrl, read_upstream_url)
     hook(UrlPath, read_url_path)
+    hook(NumberRanges, read_number_ranges)
+    hook(HostName, read_host_name)
+    hook(UpstreamTemplate, lambda value: UpstreamTemplate(read_text(value)))
     hook(RouteKey, read_route_key)
     hook(Network, read_network)
+    hook(Workers, read_workers)
     hook(ServerName, read_server_name)
     hook(PortRange, read_port_range)
     hook(Pattern, read_pattern)
@@ -165,7 +179,7 @@ def make_converter(kinds: Kinds, directory: Path) -> Converter:
 
         def read(value: Any, _: Any) -> Any:
             if not isinstance(value, list):
-                raise OptionError(f"expected a list, got {_shown(value)}")
+                raise OptionError("expected a list" if kind is Secret else f"expected a list, got {_shown(value)}")
             return tuple(read_items(enumerate(value), lambda _, item: converter.structure(item, kind)))
 
         return read
@@ -311,17 +325,21 @@ def short_words(cls: Any) -> tuple[Any, ...]:
     return get_args(get_type_hints(cls)[SHORT_FORMS[cls]]) if cls in SHORT_FORMS else ()
 
 
-def read_posted_options(posted: Mapping[str, Any]) -> RouteOptions:
+_ROUTE_OPTIONS = frozenset(field.name for field in attrs.fields(RouteOptions))
+
+
+def read_posted_options(posted: Mapping[str, Any], kinds: Kinds = Kinds(())) -> RouteOptions:  # noqa: B008  # frozen
     """The options of a route among the members of a posted object; the other members do not matter.
+
+    `kinds` are those that a section may be of.
 
     Raises `OptionError` with the path of the first one that is wrong.
     """
-    names = {field.name for field in attrs.fields(RouteOptions)}
-    own = {name: value for name, value in posted.items() if name in names and value is not None}
+    own = {name: posted[name] for name in _ROUTE_OPTIONS & posted.keys() if posted[name] is not None}
     if not own:
         return INHERITED
     try:
-        return make_converter(Kinds(()), Path()).structure(own, RouteOptions)
+        return make_converter(kinds, None).structure(own, RouteOptions)
     except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
         fault = next(faults_in(error))
         raise OptionError(fault.message, *fault.path) from None
@@ -394,6 +412,14 @@ def read_port(value: Any) -> Port:
     return Port(port)
 
 
+def read_rate(value: Any) -> Rate:
+    """Read a rate such as `10/s`."""
+    match = RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise OptionError(f"expected a rate such as 10/s, 600/m or 1000/h, got {_shown(value)}")
+    return Rate(int(match[1]), RATE_UNITS[match[2]])
+
+
 def read_mode(value: Any) -> FileMode:
     """Read permissions, in octal."""
     text = str(value)
@@ -413,13 +439,15 @@ def read_path(value: Any, directory: Path) -> FilePath:
         raise OptionError("the home directory that ~ stands for is not known") from None
 
 
-def read_secret(value: Any, directory: Path) -> Secret:
-    """Read a secret, from a file if it says `file:`."""
+def read_secret(value: Any, directory: Path | None) -> Secret:
+    """Read a secret, from a file if it says `file:`; with no `directory`, that is refused."""
     if isinstance(value, bool | int | float):
         raise OptionError("expected text: put it in quotes")  # what it is stays unsaid
     text = read_text(value)
     if not text.startswith("file:"):
         return Secret(text)
+    if directory is None:
+        raise OptionError("`file:` is for the configuration file only")
     path = directory / text.removeprefix("file:")
     try:
         secret = path.read_text().strip()
@@ -447,6 +475,23 @@ def read_url_path(value: Any) -> UrlPath:
     return UrlPath(text)
 
 
+def read_number_ranges(value: Any) -> NumberRanges:
+    """Read numbers and ranges, as in `1024-2047,8000`."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    text = str(value) if is_number else read_text(value)
+    if not NUMBER_RANGES.fullmatch(text):
+        raise OptionError(f"expected numbers or ranges such as 1024-65535, got {_shown(value)}")
+    ranges_of(text)
+    return NumberRanges(text)
+
+
+def read_host_name(value: Any) -> HostName:
+    """Read a host name or an address."""
+    text = read_text(value)
+    canonical_host(text)
+    return HostName(text)
+
+
 def read_route_key(value: Any) -> RouteKey:
     """Read `/prefix`, `host/prefix` or `*.domain/prefix`."""
     text = read_text(value)
@@ -466,6 +511,13 @@ def read_network(value: Any) -> Network:
                 f"expected an address, a network such as 10.0.0.0/8, or unix, got {_shown(value)}"
             ) from None
     return Network(text)
+
+
+def read_workers(value: Any) -> Workers:
+    """Read how many processes serve traffic."""
+    if value == "auto" or read_int(value) != 1:
+        raise OptionError(f"expected 1, got {_shown(value)}: this version serves traffic in one process")
+    return Workers(1)
 
 
 def read_server_name(value: Any) -> ServerName:

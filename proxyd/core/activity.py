@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def is_activity(status: int) -> bool:
@@ -12,8 +13,13 @@ def is_activity(status: int) -> bool:
 
 def timestamp(seconds: float) -> str:
     """Seconds since the epoch -> `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
-    moment = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{_moment(whole)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)  # many routes come, or are used, within one second
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_timestamp(text: str) -> float:

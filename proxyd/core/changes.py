@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-
-import attrs
+from typing import NamedTuple
 
 from proxyd.model.routes import Route
 
 
-@attrs.frozen
-class Change:
+class Change(NamedTuple):  # made in half the time of a frozen attrs class: there may be 100,000 at once
     """Route `key` is `route` from `revision` on; None: there is no such route any more.
 
     `last_activity` counts seconds since the epoch, for a route that comes back from where it was kept; None: now.
@@ -32,5 +30,8 @@ def replacements(before: Mapping[str, Route], after: Iterable[Route]) -> Iterato
         if key not in routes:
             yield key, None
     for key, route in routes.items():
-        if before.get(key) != route:
+        known = before.get(key)
+        if known is route:
+            continue
+        if known is None or known.members != route.members or known != route:  # in the order of what it costs
             yield key, route

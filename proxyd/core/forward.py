@@ -14,10 +14,10 @@ from proxyd.model.upstream import Upstream
 
 # RFC 9110 §8.6: a request whose method anticipates a body announces that there is none.
 _ANTICIPATE_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
-_REDIRECTS = frozenset({201, 301, 302, 307, 308})
+_LOCATION = frozenset({b"location"})
 _PORT_OF_HOST = re.compile(rb":([0-9]+)\Z")
 # Scheme, user information, and host with port of an absolute http URL.
-_ABSOLUTE = re.compile(
+ABSOLUTE_URL = re.compile(
     rb"(https?)://([^/?#@\\]*@)?(([^/?#@\\:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?)(?=[/?#]|\Z)", re.IGNORECASE
 )
 
@@ -97,6 +97,9 @@ class ForwardPlan:
     `options` are complete: those of the route laid over the defaults.
     """
 
+    # Those of configurable-http-proxy: there is no 303.
+    _redirects = frozenset({201, 301, 302, 307, 308})
+
     def __init__(self, route: Route, options: RouteOptions) -> None:
         upstream = route.upstream
         self.upstream = upstream
@@ -118,6 +121,7 @@ class ForwardPlan:
         rewrite = options.rewrite_location
         self._rewrite_host = bool(rewrite and rewrite.host)
         self._rewrite_scheme = (rewrite.scheme or "").encode() if rewrite else b""
+        self._rewrites_location = self._rewrite_host or bool(self._rewrite_scheme)
 
     def target(self, path: bytes, query: bytes) -> bytes:
         """The request target that the upstream sees, for a dot-resolved path and a query with its `?`."""
@@ -164,8 +168,9 @@ class ForwardPlan:
         """
         lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
         fields = head.fields
-        if head.location is not None and (self._rewrite_host or self._rewrite_scheme):
-            fields = self._with_location(head, request)
+        if head.location is not None and self._rewrites_location and head.status in self._redirects:
+            location = self._location(head.location, request)
+            fields = [*without_names(head.fields, _LOCATION), b"Location: " + location]
         if self._response_changes is not None:
             fields = self._response_changes.apply(fields)
         lines += fields
@@ -193,14 +198,10 @@ class ForwardPlan:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         return CRLF.join(lines)
 
-    def _with_location(self, head: ResponseHead, request: RequestHead) -> list[bytes]:
-        location = head.location or b""
-        if head.status in _REDIRECTS:
-            scheme = self._rewrite_scheme
-            host = (request.host or b"") if self._rewrite_host else b""
-            location = rewrite_location(location, self.upstream, host, scheme)
-        fields = without_names(head.fields, frozenset({b"location"}))
-        return [*fields, b"Location: " + location]
+    def _location(self, location: bytes, request: RequestHead) -> bytes:
+        """What becomes of the Location of a redirect."""
+        host = (request.host or b"") if self._rewrite_host else b""
+        return rewrite_location(location, self.upstream, host, self._rewrite_scheme)
 
 
 class _FieldChanges:
@@ -224,11 +225,15 @@ def rewrite_location(location: bytes, upstream: Upstream, host: bytes, scheme: b
 
     Empty replacements leave their part. Everything else comes back untouched.
     """
-    match = _ABSOLUTE.match(location)
-    if match is None:
+    match = ABSOLUTE_URL.match(location)
+    if match is None or place_of_url(match) != (upstream.host, upstream.port):
         return location
-    own_scheme, user, authority, own_host, port = match.groups(b"")
-    own_port = int(port) if port else 443 if own_scheme.lower() == b"https" else 80
-    if (own_host.strip(b"[]").lower(), own_port) != (upstream.host.encode(), upstream.port):
-        return location
+    own_scheme, user, authority = match.groups(b"")[:3]
     return (scheme or own_scheme) + b"://" + user + (host or authority) + location[match.end() :]
+
+
+def place_of_url(match: re.Match[bytes]) -> tuple[str, int]:
+    """The host (an IPv6 address without its brackets) and the port of an absolute URL that `ABSOLUTE_URL` matches."""
+    scheme, _, _, host, port = match.groups(b"")
+    default = 443 if scheme.lower() == b"https" else 80
+    return host.strip(b"[]").lower().decode("latin-1"), int(port) if port else default

@@ -19,6 +19,7 @@ REASONS[422] = b"Unprocessable Content"
 # What the reader can do about it. Nothing here repeats what the client sent.
 _MESSAGES = {
     400: "The request cannot be understood.",
+    401: "This needs a token or a login.",
     403: "This is not allowed here.",
     404: "Nothing is published at this address.",
     405: "This method is not served here.",
@@ -26,6 +27,7 @@ _MESSAGES = {
     413: "The request is larger than this proxy lets through.",
     414: "The address is longer than this proxy lets through.",
     417: "The expectation in the request cannot be met.",
+    429: "There were too many requests. Please wait a moment.",
     431: "The head of the request is larger than this proxy lets through.",
     500: "The proxy made a mistake; its log tells more.",
     502: "The application behind this address did not answer properly. It may be stopped or still starting.",
@@ -37,11 +39,17 @@ _CHP_TITLES = {404: "Not Found", 503: "Proxy Target Missing"}
 
 @attrs.frozen
 class Fault:
-    """An error of the proxy's own: the `status` of its answer, a `title` for people, a `detail` for the log."""
+    """An error of the proxy's own: the `status` of its answer, a `title` for people, a `detail` for the log.
+
+    `fields` are lines that the answer has besides; `retry_seconds` is after how long the client may try again, 0 if
+    nobody knows.
+    """
 
     status: int
     title: str
     detail: str
+    fields: tuple[bytes, ...] = ()
+    retry_seconds: int = 0
 
     @property
     def message(self) -> str:
@@ -52,9 +60,10 @@ class Fault:
 def fault_of(error: RequestError | UpstreamError, statuses: str) -> Fault:
     """The answer for an error. `statuses`: `rfc`, or `chp` for 503 whatever an upstream did wrong."""
     status = 503 if statuses == "chp" and isinstance(error, UpstreamError) else error.status
-    if statuses == "chp":
-        return Fault(status, _CHP_TITLES.get(status, "Proxy Error"), str(error))
-    return Fault(status, reason_phrase(status).decode(), str(error))
+    title = _CHP_TITLES.get(status, "Proxy Error") if statuses == "chp" else reason_phrase(status).decode()
+    if isinstance(error, UpstreamError):
+        return Fault(status, title, str(error), retry_seconds=error.retry_seconds)
+    return Fault(status, title, str(error), error.fields)
 
 
 def reason_phrase(status: int) -> bytes:

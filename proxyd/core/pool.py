@@ -15,10 +15,10 @@ class IdleConnections(Generic[C]):
     all back a moment later.
     """
 
-    __slots__ = ("_connections", "_limit")
+    __slots__ = ("_connections", "limit")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
         self._connections: dict[C, None] = {}
 
     def __len__(self) -> int:
@@ -31,7 +31,7 @@ class IdleConnections(Generic[C]):
     def put(self, connection: C) -> bool:
         """Keep `connection`; whether it is one too many to be kept for long."""
         self._connections[connection] = None
-        return len(self._connections) > self._limit
+        return len(self._connections) > self.limit
 
     def discard(self, connection: C) -> None:
         """Forget a connection, which may be none of ours."""

@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
 from proxyd.errors import OptionError, RequestError
 from proxyd.model.routes import INHERITED, Route, RouteOptions, place_of
 from proxyd.model.upstream import Upstream
+from proxyd.option import Secret
+
+RESERVED = ".proxyd"
+"""A segment that no route has: what is below it belongs to authenticators."""
 
 OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 """Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
+_encode = json.JSONEncoder(allow_nan=False).encode
 
-@attrs.frozen
+
+def without_secrets(members: str, options: RouteOptions) -> str:
+    """The JSON object `members` of a route without what its `options` say is secret: the API shows the rest."""
+    if options is INHERITED:
+        return members
+    return json.dumps(_without_secrets(json.loads(members), options))
+
+
+def _without_secrets(members: Any, options: Any) -> Any:
+    if not attrs.has(type(options)) or not isinstance(members, dict):
+        return members
+    secret = _secrets_of(type(options))  # type: ignore[arg-type]  # a class is hashable
+    return {
+        name: _without_secrets(value, getattr(options, name, None))
+        for name, value in members.items()
+        if name not in secret
+    }
+
+
+@lru_cache(maxsize=64)
+def _secrets_of(cls: type) -> frozenset[str]:
+    kinds = get_type_hints(cls)
+    return frozenset(name for name, kind in kinds.items() if kind is Secret or Secret in get_args(kind))
+
+
+@attrs.define
 class RouteReader:
     """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect."""
 
@@ -39,21 +70,26 @@ class RouteReader:
         target = posted.get("target", posted.get("upstream") if self.read_options is not None else None)
         if not isinstance(target, str):
             raise RequestError(400, "Must specify 'target' as a string")
+        host = posted.get("host")
+        if self.read_options is None or self.host_routing or host is None:
+            host = ""
+        elif not isinstance(host, str):
+            raise RequestError(400, "host: expected text")
         try:
             upstream = Upstream.parse(target)
             options = self.read_options(posted) if self.read_options is not None else INHERITED
         except OptionError as error:
             raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
+        if self.read_options is not None and RESERVED in place_of(key)[1]:
+            raise RequestError(400, f"{RESERVED} in a path is reserved for logins")
         members = {name: value for name, value in posted.items() if name != "last_activity"}
         members["target"] = target
-        host, segments = "", place_of(key)[1]
+        segments = place_of(key)[1]
         if self.host_routing and segments:
             host, segments = segments[0], segments[1:]
             members["host"] = host
-        elif isinstance(posted.get("host"), str) and self.read_options is not None:
-            host = posted["host"].lower().removesuffix(".")
         try:
-            text = json.dumps(members, allow_nan=False)
+            text = _encode(members)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
-        return Route(key, upstream, segments, host, options, text)
+        return Route(key, upstream, segments, host.lower().removesuffix("."), options, text)

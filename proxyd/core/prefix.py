@@ -7,13 +7,14 @@ from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
-# A node is a dict: segment -> node, and None -> the value that ends here. Dicts alone, because a class for nodes
-# doubles the memory of a table of 100,000 routes.
+# A node is a dict: segment -> node, and None -> the value that ends here; where nothing follows, the value stands in
+# place of the node. Dicts alone, because a class for nodes doubles the memory of a table of 100,000 routes, and none
+# for leaves, because they are most of it.
 _Node = dict[str | None, object]
 
 
 class PrefixTree(Generic[V]):
-    """Sequences of segments, each with a value; a look-up finds the longest one that begins a path."""
+    """Sequences of segments, each with a value that is no dict; a look-up finds the longest one that begins a path."""
 
     def __init__(self) -> None:
         self._root: _Node = {}
@@ -25,8 +26,16 @@ class PrefixTree(Generic[V]):
     def set(self, segments: Sequence[str], value: V) -> None:
         """Put `value` at `segments`, in place of what was there."""
         node = self._root
-        for segment in segments:
-            node = node.setdefault(segment, {})  # type: ignore[assignment]  # under a segment there is a node
+        last = len(segments) - 1
+        for index, segment in enumerate(segments):
+            child = node.get(segment)
+            if child.__class__ is not dict:
+                if index == last:
+                    self._size += child is None
+                    node[segment] = value
+                    return
+                child = node[segment] = {} if child is None else {None: child}
+            node = child  # type: ignore[assignment]
         self._size += None not in node
         node[None] = value
 
@@ -36,43 +45,48 @@ class PrefixTree(Generic[V]):
         Raises `KeyError` if there is none.
         """
         node = self._root
-        trail: list[tuple[_Node, str]] = []
+        trail: list[tuple[_Node, str | None]] = []
         for segment in segments:
+            if node.__class__ is not dict:
+                raise KeyError(segment)
             trail.append((node, segment))
             node = node[segment]  # type: ignore[assignment]
-        del node[None]
-        self._size -= 1
-        for parent, segment in reversed(trail):
-            if parent[segment]:
+        if node.__class__ is dict:
+            trail.append((node, None))
+        while trail:
+            parent, last = trail.pop()
+            del parent[last]
+            if parent:
                 break
-            del parent[segment]
+        self._size -= 1
 
     def get(self, segments: Sequence[str]) -> V | None:
         """The value at exactly `segments`, or None."""
-        node: _Node | None = self._root
+        node: object = self._root
         for segment in segments:
-            node = node.get(segment)  # type: ignore[union-attr, assignment]
-            if node is None:
+            if node.__class__ is not dict:
                 return None
-        return node.get(None)  # type: ignore[union-attr, return-value]
+            node = node.get(segment)
+        return node.get(None) if node.__class__ is dict else node  # type: ignore[return-value]
 
     def longest(self, segments: Sequence[str]) -> V | None:
         """The value of the longest sequence that `segments` begin with, or None."""
         node = self._root
         found = node.get(None)
         for segment in segments:
-            node = node.get(segment)  # type: ignore[assignment]
-            if node is None:
-                break
-            found = node.get(None, found)
+            child = node.get(segment)
+            if child.__class__ is dict:
+                node = child
+                found = node.get(None, found)
+            else:
+                return found if child is None else child  # type: ignore[return-value]
         return found  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[V]:
         nodes = [self._root]
         while nodes:
-            node = nodes.pop()
-            for segment, child in node.items():
-                if segment is None:
-                    yield child  # type: ignore[misc]
+            for child in nodes.pop().values():
+                if child.__class__ is dict:
+                    nodes.append(child)
                 else:
-                    nodes.append(child)  # type: ignore[arg-type]
+                    yield child  # type: ignore[misc]

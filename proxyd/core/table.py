@@ -5,7 +5,7 @@ Routes that changes bring come on top of the static ones and win; deleting one u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from proxyd.core.changes import Change
@@ -30,12 +30,20 @@ class Entry:
 
 _Place = tuple[str, tuple[str, ...]]
 
+# So much of a rebuilding is one step: 2 ms on a machine of 2026.
+_ROUTES_A_STEP = 1000
+
 
 class RouteTable:
-    """Host and path -> the entry of the route that answers. Every change is whole before the next look-up."""
+    """Host and path -> the entry of the route that answers. Every change is whole before the next look-up.
+
+    `revision` is that of the store, `version` counts what happened to the table of this process, static routes
+    included.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
+        self.version = 0
         self._trees: dict[str, PrefixTree[Entry]] = {"": PrefixTree()}
         self._default = self._trees[""]
         self._static: dict[_Place, Route] = {}
@@ -62,14 +70,17 @@ class RouteTable:
     def get(self, key: str) -> Entry | None:
         """The entry of the route that is called exactly `key`."""
         route = self._changing.get(key)
-        host, segments = place_of(key) if route is None else _place(route)
-        tree = self._trees.get(host)
-        entry = tree.get(segments) if tree is not None else None
+        entry = self._at(place_of(key) if route is None else _place(route))
         return entry if entry is not None and entry.route.key == key else None
+
+    def posted(self, key: str) -> Route | None:
+        """The route that a change brought under this key; a static one is none."""
+        return self._changing.get(key)
 
     def apply(self, change: Change, now: float) -> None:
         """Carry a change out. A route that is put again is a new one: nothing it gathered stays."""
         self.revision = change.revision
+        self.version += 1
         before = self._changing.pop(change.key, None)
         if change.route is not None:
             self._changing[change.key] = change.route
@@ -77,20 +88,56 @@ class RouteTable:
         if before is not None and (change.route is None or _place(before) != _place(change.route)):
             self._uncover(_place(before), now)
 
+    def rebuild(self, changes: Sequence[Change], now: float) -> Iterator[None]:
+        """Carry many changes out at once: aside, and in force with the last step of this iterator.
+
+        Between the steps the table answers as before. Until the last one nothing but `set_static` may change it.
+        """
+        changing = dict(self._changing)
+        times: dict[str, float] = {}
+        for index, change in enumerate(changes):
+            if index % _ROUTES_A_STEP == 0:
+                yield
+            changing.pop(change.key, None)
+            if change.route is not None:
+                changing[change.key] = change.route
+                times[change.key] = now if change.last_activity is None else min(change.last_activity, now)
+        trees: dict[str, PrefixTree[Entry]] = {"": PrefixTree()}
+        for index, route in enumerate(changing.values()):
+            if index % _ROUTES_A_STEP == 0:
+                yield
+            entry = self._at(_place(route)) if route.key not in times else None
+            _set(trees, entry or Entry(route, times[route.key]))
+        for place, route in self._static.items():
+            if _get(trees, place) is None:
+                entry = self._at(place)
+                is_kept = entry is not None and entry.route == route and self.posted(entry.route.key) is None
+                _set(trees, entry if entry is not None and is_kept else Entry(route, now))
+        retired = self._trees, self._changing
+        self._trees, self._default, self._changing = trees, trees[""], changing
+        self.version += len(changes)
+        if changes:
+            self.revision = changes[-1].revision
+        yield  # to let go of 100,000 routes takes a while as well
+        del retired
+
     def set_static(self, routes: Iterable[Route], now: float) -> None:
         """Replace the static routes; one that stays as it was keeps its entry."""
+        self.version += 1
         before = self._static
         self._static = {_place(route): route for route in routes}
         covered = {_place(route) for route in self._changing.values()}
         for place in before.keys() | self._static.keys():
-            if place not in covered and before.get(place) != self._static.get(place):
+            old, new = before.get(place), self._static.get(place)
+            # Of 100,000 routes most are the same objects, and need not be compared.
+            if old is not new and old != new and place not in covered:
                 self._uncover(place, now)
 
+    def _at(self, place: _Place) -> Entry | None:
+        return _get(self._trees, place)
+
     def _set(self, route: Route, now: float) -> None:
-        tree = self._trees.get(route.host)
-        if tree is None:
-            tree = self._trees[route.host] = PrefixTree()
-        tree.set(route.segments, Entry(route, now))
+        _set(self._trees, Entry(route, now))
 
     def _uncover(self, place: _Place, now: float) -> None:
         static = self._static.get(place)
@@ -106,3 +153,17 @@ class RouteTable:
 
 def _place(route: Route) -> _Place:
     return route.host, route.segments
+
+
+def _get(trees: dict[str, PrefixTree[Entry]], place: _Place) -> Entry | None:
+    host, segments = place
+    tree = trees.get(host)
+    return tree.get(segments) if tree is not None else None
+
+
+def _set(trees: dict[str, PrefixTree[Entry]], entry: Entry) -> None:
+    route = entry.route
+    tree = trees.get(route.host)
+    if tree is None:
+        tree = trees[route.host] = PrefixTree()
+    tree.set(route.segments, entry)

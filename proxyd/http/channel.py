@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from proxyd.core.admission import cookie_lines
 from proxyd.core.framing import Body, FramingError
 from proxyd.core.head import CRLF, END_OF_HEAD, RequestHead
 from proxyd.errors import RequestError
@@ -25,7 +26,7 @@ from proxyd.net.tcp import LARGE_READ, SMALL_READ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxyd.http.site import Site
+    from proxyd.http.site import Site, SiteSettings
 
 # After a final answer we read and drop what the client is still sending, so that the answer is not lost in a reset
 # (RFC 9112 §9.6), but no longer and no more than this.
@@ -60,6 +61,7 @@ class HTTPChannel(Protocol):
 
     transport: Any
     request: Request | None = None
+    settings: SiteSettings
     _state = _State.IDLE
     _buffer = b""
     _scanned = 0
@@ -76,11 +78,18 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         """A client has come."""
         site = self.site
+        self.settings = site.settings
         address = self.transport.getPeer()
         host = address.host if isinstance(address, (IPv4Address, IPv6Address)) else ""
         self.peer = site.peer_at(host, secure=self.isSecure())
         site.channels.add(self)
-        site.deadlines.set(self, site.timeouts.header)
+        if site.gate is None or site.gate.enter(self):
+            site.deadlines.set(self, self.settings.timeouts.header)
+
+    def _take_settings(self) -> None:
+        """Serve the next request with the settings as they are now; they stay until it is over."""
+        self.settings = self.site.settings
+        self.peer = self.site.peer_at(self.peer.address.decode("ascii"), secure=self.peer.secure)
 
     # Reading.
 
@@ -111,6 +120,8 @@ class HTTPChannel(Protocol):
         self._is_reading_requests = True
         try:
             while True:
+                if self.settings is not site.settings:
+                    self._take_settings()
                 if data[:2] == CRLF and (empty := _EMPTY_LINES.match(data)):  # RFC 9112 §2.2
                     data = data[empty.end() :]
                 if not data:
@@ -122,12 +133,12 @@ class HTTPChannel(Protocol):
                     self._yield_turn(data)
                     return
                 end = data.find(END_OF_HEAD, self._scanned)
-                if end < 0 or end > site.reader.limits.head:
+                if end < 0 or end > self.settings.reader.limits.head:
                     self._keep_head(data)
                     return
                 self._scanned = 0
                 try:
-                    head = site.reader.read(data[:end])
+                    head = self.settings.reader.read(data[:end])
                     self._start(head, data[end + 4 :])
                 except RequestError as error:
                     self._refuse(error)
@@ -147,7 +158,7 @@ class HTTPChannel(Protocol):
 
     def _keep_head(self, data: bytes) -> None:
         """Wait for the rest of a head, unless it cannot become one."""
-        limits = self.site.reader.limits
+        limits = self.settings.reader.limits
         line_end = data.find(CRLF, 0, limits.request_line + 2)
         if line_end < 0 and len(data) > limits.request_line:
             self._refuse(limits.long_line())
@@ -161,7 +172,7 @@ class HTTPChannel(Protocol):
             if self._state is not _State.HEAD:
                 self._state = _State.HEAD
                 self._unsent = 0
-                self.site.deadlines.set(self, self.site.timeouts.header)
+                self.site.deadlines.set(self, self.settings.timeouts.header)
             self._resume()
 
     def _yield_turn(self, data: bytes) -> None:
@@ -192,13 +203,13 @@ class HTTPChannel(Protocol):
     def _wait_for_request(self) -> None:
         """The last answer is on its way; empty lines do not bring us here again."""
         self._unsent = 0
-        self.site.deadlines.set(self, self.site.timeouts.keep_alive)
+        self.site.deadlines.set(self, self.settings.timeouts.keep_alive)
         self._resume()
 
     def _start(self, head: RequestHead, rest: bytes) -> None:
         """Hand a request over."""
         site = self.site
-        site.deadlines.set(self, site.timeouts.client_idle)
+        site.deadlines.set(self, self.settings.timeouts.client_idle)
         request = Request(self, head)
         if head.body == 0:
             request.body_complete = True
@@ -214,7 +225,7 @@ class HTTPChannel(Protocol):
             self._pause()
 
     def _start_body(self, request: Request, rest: bytes) -> None:
-        limits = self.site.limits
+        limits = self.settings.limits
         length = request.head.body
         if limits.body and length > limits.body:
             raise RequestError(413, "the body is longer than limits.body")
@@ -238,7 +249,7 @@ class HTTPChannel(Protocol):
         request = self.request
         assert request is not None  # noqa: S101  # for mypy; there is one in this state
         body = self._body
-        limit = self.site.limits.body
+        limit = self.settings.limits.body
         try:
             data = body.feed(data)
             if limit and body.received > limit:
@@ -259,7 +270,7 @@ class HTTPChannel(Protocol):
                 self._buffer = body.rest
                 self._pause()
         else:
-            self.site.deadlines.set(self, self.site.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
         if request.sink is None:
             request.body_start += data
         elif data or body.complete:
@@ -281,7 +292,7 @@ class HTTPChannel(Protocol):
     def expect_body(self) -> None:
         """Somebody takes the body now: read on, within the limits of time."""
         if self._state is _State.BODY:
-            self.site.deadlines.set(self, self.site.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
             self._resume()
 
     def pause_body(self) -> None:
@@ -301,14 +312,14 @@ class HTTPChannel(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send a part of a response."""
-        if self.site.timeouts.client_idle:
-            self.site.deadlines.set(self, self.site.timeouts.client_idle)
+        if self.settings.timeouts.client_idle:
+            self.site.deadlines.set(self, self.settings.timeouts.client_idle)
         self.transport.write(data)
 
     def stalled(self) -> None:
         """The client does not take what is sent: it has `timeouts.body_idle` to take some."""
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.site.timeouts.body_idle)
+        self.site.deadlines.set(self, self.settings.timeouts.body_idle)
 
     def flowing(self) -> None:
         """The client has taken everything."""
@@ -317,7 +328,7 @@ class HTTPChannel(Protocol):
 
     def _relax(self) -> None:
         """Nothing is asked of the client for the moment, but a sign of life if `timeouts.client_idle` wants one."""
-        self.site.deadlines.set(self, self.site.timeouts.client_idle)
+        self.site.deadlines.set(self, self.settings.timeouts.client_idle)
 
     def request_done(self, *, keep_alive: bool) -> None:
         """The response is complete; `keep_alive`: the client was told that the connection stays."""
@@ -346,6 +357,11 @@ class HTTPChannel(Protocol):
         else:
             self._close()
 
+    def turn_away(self, answer: bytes) -> None:
+        """Say why nothing is read from this connection, and close it."""
+        self.transport.write(answer)
+        self._linger()
+
     def close_if_idle(self) -> None:
         """No more requests are served; the one that is being served is finished."""
         if self._state in {_State.IDLE, _State.HEAD}:
@@ -358,7 +374,7 @@ class HTTPChannel(Protocol):
         self._state = _State.CLOSING
         self.transport.loseConnection()
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.site.timeouts.body_idle)
+        self.site.deadlines.set(self, self.settings.timeouts.body_idle)
 
     def _linger(self) -> None:
         self._state = _State.LINGERING
@@ -367,7 +383,7 @@ class HTTPChannel(Protocol):
         self.transport.loseWriteConnection()
         self._resume()
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.site.timeouts.body_idle if self._unsent else _LINGER_SECONDS)
+        self.site.deadlines.set(self, self.settings.timeouts.body_idle if self._unsent else _LINGER_SECONDS)
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -386,6 +402,8 @@ class HTTPChannel(Protocol):
         self._state = _State.ENDED
         self.site.deadlines.forget(self)
         self.site.channels.discard(self)
+        if self.site.gate is not None:
+            self.site.gate.leave(self)
         request, self.request = self.request, None
         if request is not None:
             request.client_lost(reason)
@@ -395,7 +413,7 @@ class HTTPChannel(Protocol):
         unsent = self.transport.unsent
         if unsent and unsent < self._unsent:  # slow, but not stuck
             self._unsent = unsent
-            self.site.deadlines.set(self, self.site.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
             return
         state = self._state
         if state is _State.IDLE and not unsent:
@@ -434,6 +452,8 @@ class HTTPChannel(Protocol):
         lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
         request = self.request
         if request is not None:
+            if request.admission is not None:
+                lines += cookie_lines(request.admission)
             if not request.may_keep_alive:
                 lines.append(b"Connection: close")
             elif request.head.version == 0:

@@ -51,10 +51,9 @@ class ErrorPages:
         if meters is not None:
             meters.request_failed(fault.status)
         if _wants_no_page(request):
-            fields = error.fields if isinstance(error, RequestError) else ()
-            request.answer(fault.status, list(fields), close=True)
+            request.answer(fault.status, list(fault.fields), close=True)
         elif self.target is not None:
-            self.target.answer(request, fault, self._fields(request))
+            self.target.answer(request, fault, self._fields(request, fault))
         else:
             self._answer(request, fault)
 
@@ -65,7 +64,7 @@ class ErrorPages:
     def answer_without_target(self, request: Request, fault: Fault) -> None:
         """Answer `request` although the error target has no page for it."""
         if self._directory is None and self._statuses == "chp":
-            request.answer(fault.status, [_TEXT, *self._fields(request)], reason_phrase(fault.status))
+            request.answer(fault.status, [_TEXT, *self._fields(request, fault)], reason_phrase(fault.status))
         else:
             self._answer(request, fault)
 
@@ -86,12 +85,15 @@ class ErrorPages:
         )
         return fault
 
-    def _fields(self, request: Request) -> list[bytes]:
-        return [_NOT_CACHED, b"X-Request-Id: " + request.request_id.encode()]
+    def _fields(self, request: Request, fault: Fault) -> list[bytes]:
+        own = [_NOT_CACHED, b"X-Request-Id: " + request.request_id.encode()]
+        if fault.retry_seconds:
+            own.append(b"Retry-After: %d" % fault.retry_seconds)
+        return [*own, *(field for field in fault.fields if field != _NOT_CACHED)]
 
     def _answer(self, request: Request, fault: Fault, *, close: bool = False) -> None:
         content_type, page = self._page(request, fault)
-        request.answer(fault.status, [content_type, *self._fields(request)], page, close=close)
+        request.answer(fault.status, [content_type, *self._fields(request, fault)], page, close=close)
 
     def _page(self, request: Request, fault: Fault) -> tuple[bytes, bytes]:
         if prefers_json(request.head.get(b"accept")):

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from proxyd.core.admission import cookie_lines
 from proxyd.core.framing import LAST_CHUNK, chunk
 from proxyd.core.head import CRLF, ResponseHead
 from proxyd.core.pages import Fault, reason_phrase
@@ -123,6 +124,8 @@ class _Fetch:
         lines = [b"HTTP/1.1 %d %b" % (status, reason_phrase(status))]
         lines += [b"%b: %b" % (name.title(), value) for name in _PASSED if (value := head.get(name)) is not None]
         lines += self._fields
+        if request.admission is not None:
+            lines += cookie_lines(request.admission)
         lines.append(b"Date: " + request.channel.site.date())
         if length >= 0:
             lines.append(b"Content-Length: %d" % length)

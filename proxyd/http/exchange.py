@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.core.activity import is_activity
+from proxyd.core.admission import answered_fields
 from proxyd.core.deflate import ExtensionError
 from proxyd.core.framing import LAST_CHUNK, chunk
 from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
@@ -194,6 +195,8 @@ class Exchange:
         request = self._request
         channel = self._channel
         self._has_started = True
+        if request.admission is not None:
+            head.fields = answered_fields(head.fields, request.admission)
         meters = channel.site.meters
         if meters is not None and not self._is_handshake:
             meters.upstream_answered(head.status)
@@ -296,6 +299,8 @@ class Exchange:
                 self._fail(MalformedResponseError(str(connection.pool.upstream), str(error)))
                 return
         request.status = head.status
+        if request.admission is not None:
+            head.fields = answered_fields(head.fields, request.admission)
         connection.detach()
         client, upstream = channel.transport, connection.transport
         early = channel.take_early()

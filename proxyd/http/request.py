@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource, getChildForRequest
 
+from proxyd.core.admission import cookie_lines
 from proxyd.core.head import CHUNKED, CRLF, RequestHead
 from proxyd.core.pages import reason_phrase
 from proxyd.errors import RequestError, UpstreamError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from proxyd.core.forward import Peer
     from proxyd.core.table import Entry
     from proxyd.http.channel import HTTPChannel
+    from proxyd.model.auth import Admit
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -44,8 +46,9 @@ class Request(server.Request):
     """One request on `channel`.
 
     `path` (dot-resolved, raw) and `query` (with its `?`) are set by the route tree. `body_start` is what has
-    come of the body before anybody took it. `kind` says what serves it, `operation` which function of the API. These,
-    `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
+    come of the body before anybody took it. `admission` is there if an authenticator changes something. `kind` says
+    what serves it, `operation` which function of the API. These, `status`, `body_received` and `body_sent` tell the
+    access log and the meters how it went.
     """
 
     channel: HTTPChannel  # type: ignore[assignment]  # ours in place of the stock one
@@ -55,6 +58,7 @@ class Request(server.Request):
     body_complete = False
     sink: BodySink | None = None
     entry: Entry | None = None
+    admission: Admit | None = None
     request_id = ""
     detail = ""
     kind = "none"
@@ -115,7 +119,9 @@ class Request(server.Request):
             return
         keep_alive = self.may_keep_alive and not close
         lines = [b"HTTP/1.1 %d %b" % (status, reason_phrase(status)), *fields]
-        if status != 204:
+        if self.admission is not None:
+            lines += cookie_lines(self.admission)
+        if status not in {204, 304}:
             lines.append(b"Content-Length: %d" % len(body))
         lines.append(b"Date: " + channel.site.date())
         if not keep_alive:
@@ -133,7 +139,7 @@ class Request(server.Request):
 
     def fail(self, error: RequestError | UpstreamError) -> None:
         """Send the page of an error."""
-        self.channel.site.error_pages.answer(self, error)
+        self.channel.settings.error_pages.answer(self, error)
 
     def done(self, *, keep_alive: bool) -> None:
         """The response is complete."""

@@ -28,16 +28,18 @@ if TYPE_CHECKING:
 class ForwardResource(StreamingResource, ReverseProxyResource):
     """Forwards every request to the upstream of `route`, over connections of `pool`.
 
-    With `rewriting`, functions of the user change the responses. With `traces`, each request is told in the log, at
-    level debug. A `ReverseProxyResource` by kind; of the stock one's ways nothing is left: it opens a connection for
-    every request, holds whole bodies in memory, and forwards a de-chunked body under a chunked head.
+    In place of a route there may be a plan for other ways to rewrite messages. With `rewriting`, functions of the user
+    change the responses. With `traces`, each request is told in the log, at level debug.
+
+    A `ReverseProxyResource` by kind; of the stock one's ways nothing is left: it opens a connection for every request,
+    holds whole bodies in memory, and forwards a de-chunked body under a chunked head.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        route: Route,
+        route: Route | ForwardPlan,
         options: RouteOptions,
         pool: UpstreamPool,
         timeouts: Timeouts,
@@ -48,7 +50,7 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
         Resource.__init__(self)
         self._rewriting = rewriting
         self._traces = traces
-        self.plan = ForwardPlan(route, options)
+        self.plan = ForwardPlan(route, options) if isinstance(route, Route) else route
         self.pool = pool
         waits = options.timeouts
         self.connect_seconds = _first(waits.connect if waits else None, timeouts.connect)

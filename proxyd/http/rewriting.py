@@ -25,8 +25,9 @@ _EVENT_STREAM = b"text/event-stream"
 class Rewriting:
     """What is done to the responses of a resource.
 
-    `rewriters` are offered what is in `offered` besides the request and the response, and run by `run`, in a thread.
-    A body of more than `max_body` bytes cannot be rewritten; one that has no `max_seconds` left is not waited for.
+    `rewriters` are offered what is in `offered`, besides the request, the response, and the path that the upstream
+    sees; `run` runs them, in a thread. A body of more than `max_body` bytes cannot be rewritten; one that has no
+    `max_seconds` left is not waited for.
     """
 
     rewriters: tuple[Rewriter, ...]
@@ -98,26 +99,14 @@ class RewritingExchange(Exchange):
         head, rewriting, request = self._head, self._rewriting, self._request
         assert head is not None  # noqa: S101  # for mypy; a body has a head
         body = b"".join(self._pieces)
-        offered = {**rewriting.offered, "request": self._client_request()}
+        path = self._resource.plan.target(request.path, b"").decode("latin-1")
+        offered = {"path": path, **rewriting.offered, "request": client_request(request, bytes(self._sent))}
         done = rewriting.run(lambda: rewrite(rewriting.rewriters, head, body, offered))
         if rewriting.max_seconds:
             done.addTimeout(rewriting.max_seconds, rewriting.clock)
         done.addCallbacks(self._send_rewritten, self._not_rewritten, callbackArgs=(head,))
         done.addErrback(self._unexpected)
         request.sink = self
-
-    def _client_request(self) -> RewriteRequest:
-        request = self._request
-        head, peer = request.head, request.peer
-        return RewriteRequest(
-            method=head.method.decode("latin-1"),
-            uri=head.target.decode("latin-1"),
-            host=(head.host or b"").decode("latin-1"),
-            protocol="https" if peer.secure else "http",
-            headers=Headers([("Host", (head.host or b"").decode("latin-1")), *Headers.of_lines(head.fields).get_all()]),
-            body=bytes(self._sent),
-            remote_ip=peer.address.decode("latin-1"),
-        )
 
     def _send_rewritten(self, body: bytes, head: ResponseHead) -> None:
         if self._is_over:
@@ -146,3 +135,17 @@ class RewritingExchange(Exchange):
     def _end(self, error: RequestError | UpstreamError) -> None:
         self._is_over = True
         self._fail(error)
+
+
+def client_request(request: Request, body: bytes) -> RewriteRequest:
+    """The request of a client, as functions of users see it."""
+    head, peer = request.head, request.peer
+    return RewriteRequest(
+        method=head.method.decode("latin-1"),
+        uri=head.target.decode("latin-1"),
+        host=(head.host or b"").decode("latin-1"),
+        protocol="https" if peer.secure else "http",
+        headers=Headers([("Host", (head.host or b"").decode("latin-1")), *Headers.of_lines(head.fields).get_all()]),
+        body=body,
+        remote_ip=peer.address.decode("latin-1"),
+    )

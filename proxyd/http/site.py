@@ -8,6 +8,7 @@ from email.utils import formatdate
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.web import server
@@ -23,6 +24,7 @@ from proxyd.model.settings import Limits, Timeouts
 if TYPE_CHECKING:
     from proxyd.core.table import Entry
     from proxyd.http.errorpages import ErrorPages
+    from proxyd.http.gate import ConnectionGate
     from proxyd.http.request import Request
     from proxyd.net.deadlines import Deadlines
     from proxyd.websocket.relay import Relay
@@ -75,10 +77,41 @@ class TrustedProxies:
         return any(ip in network for network in self._networks)
 
 
+@attrs.frozen
+class SiteSettings:
+    """What a reload may change; a request goes on with those that it began with."""
+
+    timeouts: Timeouts
+    limits: Limits
+    reader: RequestReader
+    trusted: TrustedProxies
+    error_pages: ErrorPages
+
+    @classmethod
+    def make(
+        cls,
+        timeouts: Timeouts,
+        limits: Limits,
+        *,
+        long_line_status: int = 414,
+        trusted: TrustedProxies,
+        error_pages: ErrorPages,
+    ) -> SiteSettings:
+        """The settings, with a reader for heads within the limits."""
+        head_limits = HeadLimits(
+            request_line=limits.request_line,
+            header_line=limits.header_line,
+            headers=limits.headers,
+            header_count=limits.header_count,
+            long_line_status=long_line_status,
+        )
+        return cls(timeouts, limits, RequestReader(head_limits), trusted, error_pages)
+
+
 class Site(server.Site):
     """Serves `resource` to the clients of a listener.
 
-    `clock` has `callLater`.
+    `clock` has `callLater`. `settings` may be replaced at any time.
     """
 
     _log = Logger()
@@ -90,37 +123,23 @@ class Site(server.Site):
         *,
         clock: Any,
         deadlines: Deadlines,
-        timeouts: Timeouts,
-        limits: Limits,
-        long_line_status: int = 414,
-        trusted: TrustedProxies,
-        error_pages: ErrorPages,
+        settings: SiteSettings,
         access_log: ExchangeLog | None = None,
         meters: Meters | None = None,
+        gate: ConnectionGate | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(resource, reactor=clock)
         self.deadlines = deadlines
         self.seconds = deadlines.seconds
         self.call_later = clock.callLater
-        self.timeouts = timeouts
-        self.limits = limits
-        self.trusted = trusted
-        self.error_pages = error_pages
+        self.settings = settings
         self.access_log = access_log
         self.meters = meters
+        self.gate = gate
         # Notes that something happened on the route of an entry.
         self.touch = self._touch if meters is None else meters.timed_touch(self._touch)
         self.wall_clock = wall_clock
-        self.reader = RequestReader(
-            HeadLimits(
-                request_line=limits.request_line,
-                header_line=limits.header_line,
-                headers=limits.headers,
-                header_count=limits.header_count,
-                long_line_status=long_line_status,
-            )
-        )
         self.channels: set[HTTPChannel] = set()
         self.tunnels: set[Tunnel | Relay] = set()
         self.is_draining = False
@@ -145,7 +164,7 @@ class Site(server.Site):
     def peer_at(self, host: str, *, secure: bool) -> Peer:
         """What is to be known of a client at address `host`, empty for a unix socket."""
         host = host.removeprefix("::ffff:")  # IPv4 on a socket that takes both (RFC 4291 §2.5.5.2)
-        return Peer(host.encode("ascii"), secure=secure, trusted=self.trusted.trusts(host.partition("%")[0]))
+        return Peer(host.encode("ascii"), secure=secure, trusted=self.settings.trusted.trusts(host.partition("%")[0]))
 
     def date(self) -> bytes:
         """The value of a Date field, made once a second."""
@@ -173,7 +192,7 @@ class Site(server.Site):
 
     def refuse(self, request: Request, error: RequestError) -> None:
         """Answer what could not be read as a request."""
-        self.error_pages.answer_plainly(request, error)
+        request.channel.settings.error_pages.answer_plainly(request, error)
 
     def getResourceFor(self, request: Request) -> IResource:
         """Where the walk of `Request.serve_stock` ended."""
@@ -196,6 +215,8 @@ class Site(server.Site):
             self.meters.exchange_done(request)
         if self.access_log is not None:
             self.access_log.write(request)
+        if self.gate is not None and request.channel not in self.channels:  # what it had become is over
+            self.gate.leave(request.channel)
 
     def tunnel_began(self, tunnel: Tunnel | Relay) -> None:
         """A client's connection carries `tunnel` from now on."""

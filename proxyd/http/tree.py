@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from enum import Enum, auto
+from operator import itemgetter
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.web.resource import IResource
 
@@ -16,9 +18,27 @@ from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
 
 if TYPE_CHECKING:
+    from proxyd.http.gate import RequestGate
     from proxyd.http.site import Meters
 
 _JSON = [b"Content-Type: application/json"]
+
+
+class Rank(Enum):
+    """Which of the things that are no routes comes first; see `RouteTree`."""
+
+    OWN = auto()
+    """What the user has named: a managed server."""
+    BUILT_IN = auto()
+    PAGE = auto()
+    """Answers at its own path only, when no pattern does."""
+
+
+class PatternSource(Protocol):
+    """Routes that are no prefixes."""
+
+    def find(self, request: Request) -> IStreamingResource | None:
+        """What serves the request by its `path`, None if none of them does."""
 
 
 class RouteTree(StreamingResource):
@@ -26,7 +46,15 @@ class RouteTree(StreamingResource):
 
     `table` is the truth; `build` makes the resource of an entry when its first request comes. `live` and `ready`
     are the exact request targets of the health checks, empty for none. `lenient` is that of `split_target`.
-    Resources that are no routes are mounted beside them; of two equal prefixes the route wins.
+    `gate` counts what each client asks for.
+
+    Who answers, in this order:
+
+    1. the longest prefix among routes and what is mounted; of two equal ones the route, then what is not built in;
+       a route for the request's own host comes before everything that is for any host;
+    2. patterns;
+    3. the page at exactly this path;
+    4. the route, or what is mounted, at `/`.
     """
 
     def __init__(
@@ -38,20 +66,54 @@ class RouteTree(StreamingResource):
         ready: str = "",
         lenient: bool = False,
         meters: Meters | None = None,
+        gate: RequestGate | None = None,
     ) -> None:
         super().__init__()
         self.table = table
         self._meters = meters
+        self.gate = gate
         self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
+        self.configure(live=live, ready=ready, lenient=lenient)
+        self._mounts: dict[Rank, PrefixTree[tuple[int, IResource]]] = {rank: PrefixTree() for rank in Rank}
+        self._patterns: PatternSource | None = None
+        self._explanations: PrefixTree[Callable[[], str]] = PrefixTree()
+        # Whether there is anything but routes; if not, a request pays nothing for what could be.
+        self._has_more = False
+
+    def configure(self, *, live: str, ready: str, lenient: bool) -> None:
+        """Take these settings for the requests to come."""
         self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
         self._lenient = lenient
-        self._mounted: PrefixTree[tuple[int, IResource]] = PrefixTree()
 
-    def mount(self, segments: Iterable[str], resource: IResource) -> None:
-        """Let `resource`, and what is below it, answer at a prefix that is no route."""
+    def mount(self, segments: Iterable[str], resource: IResource, rank: Rank = Rank.OWN) -> None:
+        """Let `resource`, and what is below it, answer at a prefix; in place of what has the same rank there."""
         place = tuple(segments)
-        self._mounted.set(place, (len(place), resource))
+        self._mounts[rank].set(place, (len(place), resource))
+        self._note_more()
+
+    def unmount(self, segments: Iterable[str], rank: Rank = Rank.OWN) -> None:
+        """Let nothing of this rank answer at a prefix any more."""
+        place = tuple(segments)
+        if self._mounts[rank].get(place) is not None:
+            self._mounts[rank].delete(place)
+        self._note_more()
+
+    def set_patterns(self, patterns: PatternSource | None) -> None:
+        """Ask these patterns from now on, None for none."""
+        self._patterns = patterns
+        self._note_more()
+
+    def explain(self, segments: Iterable[str], why: Callable[[], str] | None) -> None:
+        """Let `why` tell, in the log, why nobody answers at a prefix; None lets nobody tell it."""
+        place = tuple(segments)
+        if why is not None:
+            self._explanations.set(place, why)
+        elif self._explanations.get(place) is not None:
+            self._explanations.delete(place)
+
+    def _note_more(self) -> None:
+        self._has_more = self._patterns is not None or any(self._mounts.values())
 
     def render_streaming(self, request: Request) -> None:
         """Find who answers, and let it."""
@@ -64,26 +126,50 @@ class RouteTree(StreamingResource):
             return
         if self._meters is not None:
             self._meters.request_came(head)
+        if self.gate is not None:
+            self.gate.enter(request)
         if target[:1] != b"/" and self._answers_itself(request):
             return
         path, request.query = split_target(target, lenient=self._lenient)
         request.path = path
         segments = key_of(decode_path(path))
         entry = self._look_up(host_of(head.host) if head.host else "", segments)
-        if self._mounted:
-            mounted = self._mounted.longest(segments)
-            if mounted is not None and (entry is None or mounted[0] > len(entry.route.segments)):
-                self._serve(request, mounted[1], mounted[0])
-                return
+        if self._has_more and self._is_answered_beside(request, segments, entry):
+            return
         if entry is None:
-            raise RequestError(404, "no route")
+            why = self._explanations.longest(segments)
+            words = why() if why is not None else ""
+            raise RequestError(404, f"no route; {words}" if words else "no route")
         request.entry = entry
         resource = entry.resource
         if resource is None:
             resource = entry.resource = self._build(entry)
         resource.render_streaming(request)
 
-    def _serve(self, request: Request, resource: IResource, depth: int) -> None:
+    def _is_answered_beside(self, request: Request, segments: tuple[str, ...], entry: Entry | None) -> bool:
+        """Let something else than the route of `entry` answer, if it comes first."""
+        if entry is not None and entry.route.host:
+            return False
+        depth = 0 if entry is None else len(entry.route.segments)
+        longest = (self._mounts[rank].longest(segments) for rank in (Rank.OWN, Rank.BUILT_IN))
+        mount = max(filter(None, longest), key=itemgetter(0), default=None)
+        if mount is not None and mount[0] > depth:
+            self._serve(request, *mount)
+            return True
+        if depth:
+            return False
+        found = None if self._patterns is None else self._patterns.find(request)
+        if found is not None:
+            found.render_streaming(request)
+            return True
+        last = self._mounts[Rank.PAGE].get(segments)
+        if last is None and entry is None:
+            last = mount
+        if last is not None:
+            self._serve(request, *last)
+        return last is not None
+
+    def _serve(self, request: Request, depth: int, resource: IResource) -> None:
         request.kind = "resource"
         if IStreamingResource.providedBy(resource):
             resource.render_streaming(request)

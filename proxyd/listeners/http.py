@@ -86,7 +86,7 @@ class HttpListener:
         self.tls = None if tls is None else ServerTls(tls)
         self.scheme = "http" if tls is None else "https"
         self._config = config
-        self._factory = make_site()
+        self.site = make_site()
         self._reactor = reactor
         self._ports: list[DataPathPort] = []
         self._inherited: list[socket.socket] = []
@@ -130,7 +130,7 @@ class HttpListener:
         self._inherited = []
 
     def _make_port(self, sock: socket.socket) -> DataPathPort:
-        site = self._factory
+        site = self.site
         if self.tls is None:
             port = DataPathPort(sock, site, self._reactor)
         else:
@@ -139,9 +139,19 @@ class HttpListener:
             return ProxiedPort(port, self._reactor, site.deadlines, site.timeouts.header, site.trusted.trusts)
         return port
 
-    def refresh(self, *, force: bool) -> bool:
-        """Read the certificates again if they have changed, or in any case."""
-        return self.tls is None or self.tls.refresh(force=force)
+    def prepare(self, config: object) -> Callable[[], None]:
+        """Read certificates and keys again, those of other settings if `config` has some."""
+        tls = self.tls
+        if tls is None or not isinstance(config, ServerTlsSettings):
+            return _nothing
+        loaded = ServerTls(config)
+        loaded.load()
+        return lambda: tls.take(loaded)
+
+    def refresh(self) -> None:
+        """Read the certificates again if they have changed."""
+        if self.tls is not None:
+            self.tls.refresh()
 
     def certificates(self) -> list[tuple[str, float]]:
         """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
@@ -156,6 +166,10 @@ class HttpListener:
             remove_unix(self._config.socket, self._identity)
             self._identity = None
         return DeferredList([done for done in closing if done is not None]).addCallback(lambda _: None)
+
+
+def _nothing() -> None:
+    """There is nothing to take."""
 
 
 def build_https(config: HttpsConfig, make_site: SiteMaker, reactor: DataPathReactor) -> HttpListener:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -38,7 +39,25 @@ def build(config: RedirectConfig, make_site: SiteMaker, reactor: DataPathReactor
     def make_redirecting_site() -> Any:
         return make_site(RedirectResource(config.to_port))
 
-    return HttpListener(config, make_redirecting_site, reactor, f"Redirecting to HTTPS on port {config.to_port} from")
+    return RedirectListener(config, make_redirecting_site, reactor, _purpose(config))
+
+
+def _purpose(config: RedirectConfig) -> str:
+    return f"Redirecting to HTTPS on port {config.to_port} from"
+
+
+class RedirectListener(HttpListener):
+    """Hands clients to a site that redirects."""
+
+    def prepare(self, config: object) -> Callable[[], None]:
+        """Redirect to the port of other settings."""
+
+        def take() -> None:
+            if isinstance(config, RedirectConfig):
+                self.site.resource = RedirectResource(config.to_port)
+                self.purpose = _purpose(config)
+
+        return take
 
 
 class RedirectResource(StreamingResource):

@@ -28,7 +28,7 @@ DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 # Enough for four values beyond the highest quantile that is shown, 0.999.
 _WINDOW = 4096
 # What serves a request; "none": no route, or it could not be read.
-KINDS = ("forward", "websocket", "resource", "health", "api", "none")
+KINDS = ("forward", "websocket", "resource", "health", "api", "auth", "none")
 CONNECT_RESULTS = ("connected", "failed", "timeout", "cancelled")
 # The client was gone before there was a status: nobody got an answer.
 _CLIENT_LOST = 499

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.auth import AuthConfig
 from proxyd.model.relay import RelaySettings
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
-from proxyd.option import Seconds, option
+from proxyd.option import Rate, Seconds, option
 
 _Options = TypeVar("_Options", bound=attrs.AttrsInstance)
 
@@ -27,7 +29,7 @@ def over(own: _Options, defaults: _Options) -> _Options:
         default = getattr(defaults, field.name)
         if value is None:
             values[field.name] = default
-        elif attrs.has(type(value)) and type(default) is type(value):
+        elif attrs.has(type(value)) and type(value) is type(default):
             values[field.name] = over(value, default)
         else:
             values[field.name] = value
@@ -99,6 +101,10 @@ class RouteOptions:
         "`off` refuses handshakes with 403.",
     )
     timeouts: RouteTimeouts | None = option(None, help="Waits that differ from the global ones.")
+    rate: Rate | None = option(
+        None, help="Requests to the route, of all clients together: beyond, 429 with Retry-After."
+    )
+    auth: AuthConfig | None = option(None, help="Who may use the route; default: what `auth` says for all of them.")
     upstream_tls: UpstreamTlsSettings | None = option(None, help="TLS with an upstream whose URL is `https://`.")
 
 
@@ -112,6 +118,7 @@ DEFAULT_OPTIONS = RouteOptions(
     response_headers=HeaderChanges(set={}, remove=()),
     websocket="tunnel",
     timeouts=RouteTimeouts(),
+    rate=Rate(0, 1),
     upstream_tls=UpstreamTlsSettings(),
 )
 """What holds when neither the route nor `route_defaults` says anything."""
@@ -139,8 +146,10 @@ class Route:
 def place_of(key: str) -> tuple[str, tuple[str, ...]]:
     """The host and the segments that a decoded key `/prefix` or `host/prefix` means; host "" is any."""
     host, _, path = key.partition("/")
-    path = path.strip("/")
-    return host.lower().removesuffix("."), tuple(path.split("/")) if path else ()
+    segments = path.strip("/").split("/")
+    # Many routes have their first segments in common: no need for a copy in each.
+    parents = map(sys.intern, segments[:-1])
+    return host.lower().removesuffix("."), (*parents, segments[-1]) if segments != [""] else ()
 
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

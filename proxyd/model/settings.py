@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import unquote
 
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
+from proxyd.model.patterns import PatternSpec
+from proxyd.model.ports import PortsSettings
 from proxyd.model.routes import RouteOptions
 from proxyd.model.servers import ServerSpec
 from proxyd.model.tls import ServerTlsSettings
@@ -16,15 +21,19 @@ from proxyd.option import (
     FilePath,
     Network,
     Port,
+    Rate,
     RouteKey,
     Seconds,
     Secret,
     ServerName,
     UpstreamUrl,
     UrlPath,
+    Workers,
     option,
     section,
 )
+
+_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class ListenerConfig:
@@ -77,7 +86,17 @@ class Limits:
     )
     interim_responses: int = option(16, help="1xx responses to one request: else 502.")
     api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
+    api_bulk_body: ByteCount = option(
+        ByteCount(256 * 1024 * 1024), help="The body of an API request that replaces all routes: else 413."
+    )
     route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
+    connections: int = option(0, help="Connections of all clients together, 0 for any: else 503 with Retry-After.")
+    connections_per_client: int = option(
+        0, help="Connections from one address, 0 for any, trusted proxies excepted: else 429 with Retry-After."
+    )
+    requests_per_client: Rate = option(
+        Rate(0, 1), help="Requests of one client, IPv6 by /64: beyond, 429 with Retry-After."
+    )
     target: Literal["strict", "lenient"] = option(
         "strict",
         help="`strict` refuses request targets that hold a fragment, quotes or angle brackets; "
@@ -112,6 +131,11 @@ class PoolSettings:
 
     idle_per_upstream: int = option(64, help="Idle connections kept for each upstream.")
     idle_seconds: float = option(60.0, help="How long an idle connection is kept.")
+    connections_per_upstream: int = option(
+        0,
+        help="Connections to one upstream, WebSockets excepted; 0 for any. Beyond, requests wait for as long as "
+        "`timeouts.connect`, first come, first served: else 503.",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -180,11 +204,27 @@ class ApiSettings:
         help="Token that clients have to send; default $PROXYD_AUTH_TOKEN, else $CONFIGPROXY_AUTH_TOKEN, "
         "else one is made and kept in `state_directory`/token.",
     )
+    tokens: tuple[Secret, ...] = option(
+        (), help="Tokens that are accepted besides `token`: a new one and the old one, while clients change over."
+    )
     open: bool = option(False, help="Serve the API without any token. Everyone who reaches it rules the proxy.")
     route_options: Literal["typed", "verbatim"] = option(
         "typed",
-        help="`typed` reads options of a posted route as in this file; `verbatim` keeps them without effect.",
+        help="`typed` reads options of a posted route as in this file; `verbatim` keeps them without effect, and the "
+        "API is that of configurable-http-proxy and no more.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse tokens that nobody can send.
+
+        Raises `OptionError`.
+        """
+        for index, token in enumerate(self.tokens):
+            if not token:
+                raise OptionError("an empty token would be none", "tokens", index)
+        for path, token in ((("token",), self.token), *((("tokens", i), each) for i, each in enumerate(self.tokens))):
+            if any(char.isspace() for char in token):
+                raise OptionError("a token has no blanks", *path)
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +248,7 @@ class Config:
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
+    workers: Workers = option(Workers(1), help="Processes that serve traffic; this version has one.")
     store: StoreConfig = attrs.field(
         factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )
@@ -217,8 +258,21 @@ class Config:
         help="Static routes. Routes of the API come on top and win. A key that does not begin with `/` begins "
         "with a host; `*.example.org/` matches one label.",
     )
+    auth: AuthConfig = attrs.field(
+        factory=AnonymousAuthConfig,
+        metadata={"help": "Who may use the routes, unless a route has an `auth` of its own.", "section": True},
+    )
+    allow_anonymous: bool = option(
+        False,
+        help="Let everybody use servers and ports, even on a listener that is neither on loopback nor a socket.",
+    )
+    patterns: tuple[PatternSpec, ...] = option(
+        (),
+        help="Routes by regular expression, asked in this order when no longer prefix than `/` answers.",
+    )
+    ports: PortsSettings = section(PortsSettings, help="Ports of this machine, and of others, below `base_url`.")
     base_url: UrlPath = option(
-        UrlPath("/"), help="Servers and the start page live below it; it begins and ends with `/`."
+        UrlPath("/"), help="Servers, ports and the start page live below it; it begins and ends with `/`."
     )
     start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
     servers: Mapping[ServerName, ServerSpec] = option(
@@ -267,5 +321,9 @@ class Config:
             raise OptionError("has to begin and to end with /", "base_url")
         if any(segment in ("", ".", "..") for segment in segments[1:-1]):
             raise OptionError("has no empty segments, and no dots in place of one", "base_url")
+        try:
+            unquote(_MALFORMED_ESCAPE.sub("%ff", self.base_url), errors="strict")
+        except UnicodeDecodeError:
+            raise OptionError("has a malformed percent escape, or one that is not UTF-8", "base_url") from None
         if not set("?#{}").isdisjoint(self.base_url):
             raise OptionError("is a path: without query, fragment and braces", "base_url")

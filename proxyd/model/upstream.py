@@ -99,6 +99,14 @@ def _host(authority: str) -> str:
         return f"{address}%{zone}" if zone else address
     if not name:
         raise OptionError("the host is missing")
+    return host_name(name)
+
+
+def host_name(name: str) -> str:
+    """A host name in lower case and IDNA.
+
+    Raises `OptionError`.
+    """
     try:
         host = name.encode("idna").decode("ascii").lower()
     except UnicodeError:

@@ -99,26 +99,47 @@ class ServerTls:
         self.served = tuple(served)
         self._signature = signature
 
-    def refresh(self, *, force: bool = False) -> bool:
-        """Load again what has changed, or everything with `force`; what cannot be used is logged, and changes nothing.
+    def leaves(self) -> frozenset[bytes]:
+        """The certificates that clients may be shown, without their chains, in DER; nothing has to be loaded.
 
-        A renewed certificate and its key are two files, and one comes first: it is tried again when the other has
-        come. False: something could not be used now.
+        Raises `TlsError`.
+        """
+        leaves = set()
+        for certificate in self._certificates():
+            with _reporting(certificate.certificate):
+                text = Path(certificate.certificate).read_text()
+                begin = text.index(ssl.PEM_HEADER)
+                end = text.index(ssl.PEM_FOOTER, begin) + len(ssl.PEM_FOOTER)
+                leaves.add(ssl.PEM_cert_to_DER_cert(text[begin:end]))
+        return frozenset(leaves)
+
+    def take(self, other: ServerTls) -> None:
+        """Have what `other` has loaded, for the connections to come."""
+        self._settings, self._context, self.served = other._settings, other._context, other.served
+        self._signature, self._failed = other._signature, ()
+        self._tell()
+
+    def _tell(self) -> None:
+        for about in self.served:
+            names = " ".join(about.names) or "no name"
+            self._log.info("certificate loaded: {file} for {names}", file=about.file, names=names)
+
+    def refresh(self) -> None:
+        """Load again what has changed; what cannot be used is logged, and changes nothing.
+
+        A renewed certificate and its key are two files, and one comes first: it is tried again when the other has come.
         """
         signature = self._look()
-        if not force and signature in (self._signature, self._failed):
-            return True
+        if signature in (self._signature, self._failed):
+            return
         try:
             self.load()
         except TlsError as error:
             self._failed = signature
             self._log.error("certificates stay as they were: {error}", error=str(error))
-            return False
+            return
         self._failed = ()
-        for about in self.served:
-            names = " ".join(about.names) or "no name"
-            self._log.info("certificate loaded: {file} for {names}", file=about.file, names=names)
-        return True
+        self._tell()
 
     def _certificates(self) -> Iterator[Certificate]:
         yield from self._settings.certificates
@@ -174,10 +195,6 @@ class ClientContexts:
             context = self._contexts[settings] = client_context(settings)
         return context
 
-    def refresh(self) -> None:
-        """Read the files again for the connections to come."""
-        self._contexts.clear()
-
 
 class ClientTls:
     """The client's side of TLS for connections to one upstream.
@@ -201,8 +218,7 @@ class ClientTls:
             sock, server_hostname=self._host, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
         if self._session is not None:
-            with suppress(ValueError):  # one of a context that has been replaced
-                made.session = self._session
+            made.session = self._session
         return made
 
     def remember(self, sock: ssl.SSLSocket) -> None:

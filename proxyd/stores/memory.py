@@ -49,7 +49,18 @@ class MemoryRouteStore:
 
     def replace(self, routes: Iterable[Route]) -> Deferred[list[Change]]:
         """Have exactly these routes."""
-        return succeed([self._set(key, route) for key, route in list(replacements(self._routes, routes))])
+        after = {route.key: route for route in routes}
+        first = self._revision + 1
+        changes = [
+            Change(revision, key, route)
+            for revision, (key, route) in enumerate(replacements(self._routes, after.values()), first)
+        ]
+        self._routes = after
+        self._revision += len(changes)
+        for changed in self._watchers:
+            for change in changes:
+                changed(change)
+        return succeed(changes)
 
     def _set(self, key: str, route: Route | None) -> Change:
         if route is None:

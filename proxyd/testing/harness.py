@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.web.resource import IResource
 
+from proxyd.builtins import KINDS
 from proxyd.core.changes import Change
+from proxyd.core.forward import ForwardPlan
+from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import connection_gate, request_gate
+from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
-from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.rewriting import Rewriting
+from proxyd.http.site import Site, SiteSettings, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.metrics.meters import Uncounted
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
@@ -24,9 +32,12 @@ from proxyd.model.settings import Config
 from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientTls
 from proxyd.net.deadlines import Deadlines
+from proxyd.option import Function
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
-from proxyd.upstream.pools import Pools
+from proxyd.upstream.pools import Pools, UpstreamPool
+from proxyd.workers.guards import Guards
+from proxyd.workers.ports import Ports
 
 
 @attrs.define(eq=False)
@@ -72,6 +83,14 @@ class ScriptedDialer:
         return dial.result
 
 
+class UnknownNames:
+    """Stands in for a resolver where nobody dials."""
+
+    def resolve(self, host: str) -> Deferred[tuple[str, ...]]:
+        """Know nothing."""
+        return fail(OSError(f"{host} is not known"))
+
+
 class Lines:
     """Collects the lines of a log."""
 
@@ -86,7 +105,8 @@ class Lines:
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
-    With a `root`, that resource is served in place of the routes.
+    Patterns and ports are those of the configuration. With a `root`, that resource is served in place of all that.
+    `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -96,6 +116,7 @@ class Harness:
         options: RouteOptions | None = None,
         root: IResource | None = None,
         meters: Uncounted | None = None,
+        state: Path = Path(),
     ) -> None:
         self.clock = Clock()
         self.config = config = config or Config()
@@ -106,13 +127,61 @@ class Harness:
         self.access = Lines()
         defaults = over(options or RouteOptions(), over(config.route_defaults, DEFAULT_OPTIONS))
 
-        def build(entry: Entry) -> ForwardResource:
-            pool = self.pools.of(entry.route.upstream)
-            return ForwardResource(entry.route, over(entry.route.options, defaults), pool, config.timeouts)
+        trusts = TrustedProxies(config.trusted_proxies).trusts
+        seconds = self.clock.seconds
+        guards = Guards(config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state)
+
+        def forward(
+            route: Route | ForwardPlan,
+            options: RouteOptions,
+            pool: UpstreamPool,
+            rewriting: Rewriting | None = None,
+        ) -> ForwardResource:
+            return ForwardResource(route, options, pool, config.timeouts, rewriting=rewriting)
+
+        def make_rewriting(functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
+            if not functions:
+                return None
+            return Rewriting(
+                rewriters=tuple(function.call for function in functions),
+                run=maybeDeferred,
+                clock=self.clock,
+                max_body=config.limits.rewrite_body,
+                max_seconds=0,
+                offered=offered,
+            )
+
+        def build(entry: Entry) -> StreamingResource:
+            route = entry.route
+            effective = over(route.options, defaults)
+            return guards.guard(route, effective, forward(route, effective, self.pools.of(route.upstream)))
+
+        def build_pattern(route: Route) -> StreamingResource:
+            return guards.guard_pattern(route, forward(route, route.options, self.pools.of(route.upstream)))
 
         health = config.health
         lenient = config.limits.target == "lenient"
-        self.tree = RouteTree(self.table, build, live=health.live, ready=health.ready, lenient=lenient, meters=meters)
+        self.tree = RouteTree(
+            self.table,
+            build,
+            live=health.live,
+            ready=health.ready,
+            lenient=lenient,
+            meters=meters,
+            gate=request_gate(config.limits, trusts),
+        )
+        guards.mount(self.tree)
+        if config.patterns:
+            self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
+        self.ports = Ports(
+            self.tree,
+            UnknownNames(),
+            self.clock.seconds,
+            make_pools=lambda _: self.pools,
+            make_rewriting=make_rewriting,
+            build=forward,
+        )
+        self.ports.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -121,13 +190,16 @@ class Harness:
             root or self.tree,
             clock=self.clock,
             deadlines=self.deadlines,
-            timeouts=config.timeouts,
-            limits=config.limits,
-            long_line_status=431 if config.errors.statuses == "chp" else 414,
-            trusted=TrustedProxies(config.trusted_proxies),
-            error_pages=pages,
+            settings=SiteSettings.make(
+                config.timeouts,
+                config.limits,
+                long_line_status=431 if config.errors.statuses == "chp" else 414,
+                trusted=TrustedProxies(config.trusted_proxies),
+                error_pages=pages,
+            ),
             access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
             meters=meters,
+            gate=connection_gate(config.limits, seconds),
             wall_clock=self.clock.seconds,
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():

@@ -20,6 +20,7 @@ from proxyd.errors import ConnectionCutError, MalformedResponseError, ResponseTi
 from proxyd.net.tcp import LARGE_READ, SMALL_READ
 
 if TYPE_CHECKING:
+    from proxyd.model.settings import Limits
     from proxyd.upstream.pools import UpstreamPool
 
 
@@ -63,6 +64,7 @@ class UpstreamConnection(protocol.Protocol):
     transport: Any
     _state = _State.IDLE
     _receiver: ResponseReceiver
+    _limits: Limits
     _method = b""
     _buffer = b""
     _body: Body
@@ -95,6 +97,7 @@ class UpstreamConnection(protocol.Protocol):
         """
         self._state = _State.HEAD
         self._receiver = receiver
+        self._limits = self.pool.limits
         self._method = method
         self._interim = 0
         self._response_seconds = response_seconds
@@ -167,7 +170,7 @@ class UpstreamConnection(protocol.Protocol):
     def _read_head(self, data: bytes) -> None:
         while True:
             end = data.find(END_OF_HEAD)
-            limits = self.pool.limits
+            limits = self._limits
             if end < 0 or end > limits.headers:
                 if len(data) > limits.headers:
                     self._fail(MalformedResponseError(self._name, "the head is longer than limits.headers"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError as TwistedConnectError
@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from proxyd.errors import ConnectError, ConnectTimeoutError
+from proxyd.errors import ConnectError, ConnectTimeoutError, ForbiddenAddressError, UpstreamError
 from proxyd.model.upstream import Upstream
-from proxyd.net.resolver import Addresses, Resolver
+from proxyd.net.resolver import Addresses
 from proxyd.net.tcp import DataPathConnector, DataPathUnixConnector
 from proxyd.net.tls import DataPathTlsConnector
 from proxyd.upstream.connection import UpstreamConnection
@@ -33,10 +33,20 @@ Build = Callable[[Callable[[UpstreamConnection], None]], UpstreamConnection]
 """Makes the protocol of an attempt, which tells by the given callable that it is connected."""
 
 
+class Names(Protocol):
+    """Knows the addresses of names."""
+
+    def resolve(self, host: str) -> Deferred[Addresses]:
+        """The addresses of `host` in the order in which to try them.
+
+        Fails with `OSError` if there are none, with `ForbiddenAddressError` if there are none but forbidden ones.
+        """
+
+
 class Dialer:
     """Makes connections on `reactor`, looking names up with `resolver`."""
 
-    def __init__(self, reactor: DataPathReactor, resolver: Resolver) -> None:
+    def __init__(self, reactor: DataPathReactor, resolver: Names) -> None:
         self.reactor = reactor
         self.resolver = resolver
 
@@ -87,6 +97,9 @@ class _Dial:
             self._try_next()
 
     def _unresolved(self, failure: Failure) -> None:
+        if isinstance(failure.value, ForbiddenAddressError):
+            self._fail(failure.value)
+            return
         self._failure = f"the name cannot be resolved: {failure.value}"
         self._lost()
 
@@ -121,9 +134,12 @@ class _Dial:
             self._lost()
 
     def _lost(self) -> None:
+        self._fail(ConnectError(str(self._upstream), self._failure))
+
+    def _fail(self, error: UpstreamError) -> None:
         if not self._result.called:
             self._stop()
-            self._result.errback(ConnectError(str(self._upstream), self._failure))
+            self._result.errback(error)
 
     def _timed_out(self) -> None:
         self._stop()

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
+from proxyd.api.tokens import state_directory
+from proxyd.core.forward import ForwardPlan
+from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
-from proxyd.http.accesslog import CombinedLog, JsonLog, Writer
+from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
+from proxyd.http.gate import RequestGate, connection_gate, request_gate
+from proxyd.http.patterns import PatternRoutes
 from proxyd.http.resources import ForwardResource
-from proxyd.http.site import Site, TrustedProxies
+from proxyd.http.rewriting import Rewriting
+from proxyd.http.site import Site, SiteSettings, TrustedProxies
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
-from proxyd.model.routes import DEFAULT_OPTIONS, over
+from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
 from proxyd.model.settings import Config, ListenerConfig
-from proxyd.model.tls import UpstreamTlsSettings
+from proxyd.model.tls import ServerTlsSettings, UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
+from proxyd.net.certificates import ClientContexts, ServerTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
+from proxyd.option import Function
 from proxyd.system.activation import InheritedSockets
-from proxyd.upstream.dialing import Dialer
-from proxyd.upstream.pools import Pools
+from proxyd.upstream.dialing import Dialer, Names
+from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
+from proxyd.workers.guards import Guards
+from proxyd.workers.ports import Ports
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -41,6 +57,7 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it.
     """
 
     def __init__(
@@ -52,23 +69,24 @@ class DataPath:
         *,
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
+        state: Path | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
+        self._meters = meters
         self._certificate_look: LoopingCall | None = None
         self.table = table
         self.reactor = DataPathReactor(main_reactor)
         self.deadlines = Deadlines(self.reactor)
-        dialer = Dialer(self.reactor, Resolver(main_reactor))
-        self.pools = Pools(dialer, self.deadlines, config.pool, config.limits, meters)
+        names = Resolver(main_reactor)
+        self.pools = self._make_pools(names)
+        self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
-        access_log = None
-        if access_writer is not None and config.log.access != "off":
-            kind = JsonLog if config.log.access == "json" else CombinedLog
-            access_log = kind(access_writer, self.deadlines.seconds)
-        self._access_log = access_log
-        self._meters = meters
+        self._access_log = self._make_access_log(access_writer)
+        self._state = state or state_directory(config.state_directory, {})
+        self._guards = self._make_guards(config)
+        self._gate = connection_gate(config.limits, self.deadlines.seconds)
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -76,28 +94,58 @@ class DataPath:
             ready=config.health.ready,
             lenient=config.limits.target == "lenient",
             meters=meters,
+            gate=self._request_gate(config),
         )
+        self._guards.mount(self.tree)
+        self.ports = Ports(
+            self.tree,
+            names,
+            self.deadlines.seconds,
+            make_pools=self._make_pools,
+            make_rewriting=self._make_rewriting,
+            build=self._serve_port,
+        )
+        self._apply_patterns_and_ports()
         self.sites: list[Site] = []
+        self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
         self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
 
     def make_site(self, root: IResource | None = None, *, logs_access: bool = True) -> Site:
         """A site with the limits, deadlines and error pages of the configuration; without a `root`, for the routes."""
-        config = self._config
         site = Site(
             self.tree if root is None else root,
             clock=self.reactor,
             deadlines=self.deadlines,
-            timeouts=config.timeouts,
-            limits=config.limits,
+            settings=self._site_settings(),
+            access_log=self._access_log if logs_access else None,
+            meters=self._meters if logs_access else None,
+            gate=self._gate if logs_access else None,
+        )
+        self.sites.append(site)
+        if logs_access:
+            self._public_sites.append(site)
+        return site
+
+    def _request_gate(self, config: Config) -> RequestGate | None:
+        return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts)
+
+    def _site_settings(self) -> SiteSettings:
+        config = self._config
+        return SiteSettings.make(
+            config.timeouts,
+            config.limits,
             long_line_status=431 if config.errors.statuses == "chp" else 414,
             trusted=TrustedProxies(config.trusted_proxies),
             error_pages=self._error_pages(),
-            access_log=self._access_log if logs_access else None,
-            meters=self._meters if logs_access else None,
         )
-        self.sites.append(site)
-        return site
+
+    def _make_access_log(self, writer: Writer | None) -> AccessLog | None:
+        log = self._config.log
+        if writer is None or log.access == "off":
+            return None
+        kind = JsonLog if log.access == "json" else CombinedLog
+        return kind(writer, self.deadlines.seconds)
 
     def _error_pages(self) -> ErrorPages:
         errors = self._config.errors
@@ -112,12 +160,65 @@ class DataPath:
         listener: IListener = self._kinds.of_config(section).build(section, self.make_site, self.reactor)
         return listener
 
-    def _build_resource(self, entry: Entry) -> ForwardResource:
-        route = entry.route
-        options = over(route.options, self._defaults)
+    def _make_pools(self, names: Names) -> Pools:
+        config = self._config
+        return Pools(Dialer(self.reactor, names), self.deadlines, config.pool, config.limits, self._meters)
+
+    def _make_guards(self, config: Config) -> Guards:
+        """What stands in front of the routes.
+
+        Raises `OSError` for a key of cookies that can neither be read nor made.
+        """
+        return Guards(
+            config,
+            self._kinds,
+            self.table,
+            seconds=self.deadlines.seconds,
+            wall_clock=time.time,
+            trusts=TrustedProxies(config.trusted_proxies).trusts,
+            state=self._state,
+        )
+
+    def _build_resource(self, entry: Entry) -> StreamingResource:
+        options = over(entry.route.options, self._defaults)
+        return self._guards.guard(entry.route, options, self._forward(entry.route, options))
+
+    def _forward(self, route: Route, options: RouteOptions) -> ForwardResource:
+        """What serves a route with options that are complete."""
         pool = self.pools.of(route.upstream, options.upstream_tls)
-        traces = self._config.log.level == "debug"
-        return ForwardResource(route, options, pool, self._config.timeouts, traces=traces)
+        return ForwardResource(route, options, pool, self._config.timeouts, traces=self._traces)
+
+    def _make_rewriting(self, functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
+        """What `functions`, which are offered these values, do to responses; None if there are none."""
+        if not functions:
+            return None
+        return Rewriting(
+            rewriters=tuple(function.call for function in functions),
+            run=partial(deferToThreadPool, self._main, self._main.getThreadPool()),
+            clock=self._main,
+            max_body=self._config.limits.rewrite_body,
+            max_seconds=self._config.timeouts.response,
+            offered=offered,
+        )
+
+    def _serve_port(
+        self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+    ) -> ForwardResource:
+        timeouts = self._config.timeouts
+        return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
+
+    def _apply_patterns_and_ports(self) -> None:
+        """Let patterns and ports answer as the configuration says."""
+        config = self._config
+        routes = None
+        if config.patterns:
+            patterns = Patterns(config.patterns, self._defaults)
+            guards = self._guards
+            routes = PatternRoutes(
+                patterns, lambda route: guards.guard_pattern(route, self._forward(route, route.options))
+            )
+        self.tree.set_patterns(routes)
+        self.ports.apply(config, self._defaults, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -129,7 +230,7 @@ class DataPath:
             routes=len(self.table),
             connections=len(channels) + len(tunnels),
             tunnels=len(tunnels),
-            idle_upstream_connections=self.pools.idle,
+            idle_upstream_connections=self.pools.idle + self.ports.idle,
             received=sum(request.body_received for request in requests) + sum(tunnel.to_upstream for tunnel in tunnels),
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
@@ -139,8 +240,8 @@ class DataPath:
 
         Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
-        self._check_upstream_tls()
-        self._load_relay()
+        self._load_upstream_tls(self._config, self.pools.contexts)
+        _load_relay(self._config)
         if inherited is not None:
             for listener in self.listeners:
                 listener.inherit(inherited)
@@ -151,33 +252,67 @@ class DataPath:
         except (ListenError, TlsError):
             self.stop_listening()
             raise
-        self._certificate_look = LoopingCall(self.refresh_tls, force=False)
+        self._certificate_look = LoopingCall(self.refresh_tls)
         self._certificate_look.clock = self._main
         self._certificate_look.start(_CERTIFICATE_LOOK_SECONDS, now=False)
 
-    def _check_upstream_tls(self) -> None:
+    def _load_upstream_tls(self, config: Config, contexts: ClientContexts) -> None:
         """Try what the configuration says, so that a mistake does not wait for the first request."""
-        default = self._defaults.upstream_tls or UpstreamTlsSettings()
-        own = (spec.upstream_tls for spec in self._config.routes.values())
+        default = over(config.route_defaults, DEFAULT_OPTIONS).upstream_tls or UpstreamTlsSettings()
+        own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
         for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
-            self.pools.contexts.of(settings)
+            contexts.of(settings)
 
-    def _load_relay(self) -> None:
-        """Import what relays need, so that no request waits for it, if the file speaks of any."""
-        for options in (self._defaults, *self._config.routes.values()):
-            if isinstance(options.websocket, RelaySettings):
-                RelayPlan(options.websocket)
-                return
+    def refresh_tls(self) -> None:
+        """Read the certificates of listeners again if they have changed; what cannot be used stays as it was."""
+        for listener in self.listeners:
+            listener.refresh()
 
-    def refresh_tls(self, *, force: bool) -> bool:
-        """Read certificates and keys again if they have changed; with `force` in any case, those for upstreams too.
+    # Reloading.
 
-        False: some could not be used, and stay as they were.
+    def prepare(self, config: Config, new_listeners: Iterable[ListenerConfig] = ()) -> Callable[[Writer | None], None]:
+        """Read what `config` needs; what is returned carries it out, with a writer of the access log, and cannot fail.
+
+        Its listeners are those that are there; `new_listeners` are only looked at. Nothing has changed before the
+        returned function is called. Works on any thread. Raises `TlsError`.
         """
-        if force:
-            self.pools.refresh_tls()
-        good = [listener.refresh(force=force) for listener in self.listeners]
-        return all(good)
+        contexts = ClientContexts()
+        self._load_upstream_tls(config, contexts)
+        _load_relay(config)
+        # Those of the API and of the metrics come behind those of the configuration.
+        steps = [listener.prepare(section) for listener, section in zip(self.listeners, config.listeners, strict=False)]
+        for section in new_listeners:
+            if isinstance(section, ServerTlsSettings):
+                ServerTls(section).load()
+
+        guards = self._make_guards(config)
+
+        def take(access_writer: Writer | None) -> None:
+            before, self._config = self._config, config
+            self._guards.unmount(self.tree)
+            self._guards = guards
+            guards.mount(self.tree)
+            if config.limits != before.limits or config.trusted_proxies != before.trusted_proxies:
+                self._gate = connection_gate(config.limits, self.deadlines.seconds)
+                self.tree.gate = self._request_gate(config)
+            self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
+            self._traces = config.log.level == "debug"
+            self.pools.reconfigure(config.pool, config.limits, contexts)
+            self._apply_patterns_and_ports()
+            self._access_log = self._make_access_log(access_writer)
+            health = config.health
+            self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
+            for site in self.sites:
+                site.settings = self._site_settings()
+            for site in self._public_sites:
+                site.access_log = self._access_log
+                site.gate = self._gate
+            for step in steps:
+                step()
+            for entry in self.table:
+                entry.resource = None  # made again when it is asked for, with the options as they are now
+
+        return take
 
     def certificates(self) -> list[tuple[str, float]]:
         """The names that are served over TLS, and when the certificate of each ends, in seconds since the epoch."""
@@ -206,5 +341,14 @@ class DataPath:
             self._certificate_look.stop()
         self.stop_listening()
         self.pools.close()
+        self.ports.close()
         self.reactor.close()
         self.deadlines.close()
+
+
+def _load_relay(config: Config) -> None:
+    """Import what relays need, so that no request waits for it, if `config` speaks of any."""
+    for options in (config.route_defaults, *config.routes.values(), *config.patterns):
+        if isinstance(options.websocket, RelaySettings):
+            RelayPlan(options.websocket)
+            return

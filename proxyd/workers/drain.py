@@ -1,4 +1,4 @@
-"""The end of what is being served, in the order of docs/decisions/0009-drain.md."""
+"""The end of what is being served, in the order of docs/decisions/0010-drain.md."""
 
 from __future__ import annotations
 

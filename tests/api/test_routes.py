@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import fail
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.builtins import KINDS
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import RouteReader
 from proxyd.core.table import RouteTable
@@ -40,11 +42,11 @@ class ApiTestCase(SynchronousTestCase):
             self.table,
             self.store,
             self.clock,
-            reader=RouteReader(self.host_routing, read_posted_options if self.typed else None),
+            reader=RouteReader(self.host_routing, partial(read_posted_options, kinds=KINDS) if self.typed else None),
             max_body=1000,
             max_path=100,
         )
-        self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens), config=Config())
+        self.proxy = Harness(root=ApiResource(RoutesApi.router, api, self.tokens, is_chp=True), config=Config())
         self.proxy.site.access_log = ApiLog()
 
     def call(
@@ -399,6 +401,25 @@ class TypedTests(ApiTestCase):
             self.assertEqual(400, status)
             self.assertIn(reason, said)
         self.assertEqual({}, self.routes())
+
+    def test_secrets_are_not_shown(self) -> None:
+        """They are read and kept, but not told; and what is told, posted again, is refused, not believed."""
+        auth = {"kind": "token", "token": "correct-horse", "tokens": ["battery-staple"]}
+        self.assertEqual(201, self.call("POST", "/api/routes/x", {"target": "http://h", "auth": auth})[0])
+        entry = self.table.get("/x")
+        assert entry is not None
+        self.assertEqual(("correct-horse", "battery-staple"), entry.route.options.auth.all_tokens)  # type: ignore
+        for path in ("/api/routes", "/api/routes/x"):
+            self.assertNotRegex(self.call("GET", path)[2], b"correct|battery")
+        shown = self.routes()["/x"]
+        self.assertEqual({"kind": "token"}, shown["auth"])
+        self.assertEqual((400, b"auth.token: a token is needed"), self.call("POST", "/api/routes/x", shown)[::2])
+        self.assertNotRegex(self.call("POST", "/api/routes/y", {"target": "h", "auth": auth})[2], b"correct|battery")
+
+    def test_reserved_paths(self) -> None:
+        """No route can put itself in the place of a login."""
+        status, _, said = self.call("POST", "/api/routes/.proxyd/login", {"target": "http://h"})
+        self.assertEqual((400, b".proxyd in a path is reserved for logins"), (status, said))
 
     def test_the_environment_is_out_of_reach(self) -> None:
         """Nothing that the file may ask of the machine works here."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.api.tokens import api_tokens, read_or_make_token, state_directory
+from proxyd.errors import OptionError
 from proxyd.model.settings import ApiSettings
 from proxyd.option import Secret
 
@@ -25,6 +26,24 @@ class ApiTokensTests(SynchronousTestCase):
         self.assertEqual(("theirs",), api_tokens(ApiSettings(open=True), state, {**environ, "PROXYD_AUTH_TOKEN": ""}))
         self.assertEqual((), api_tokens(ApiSettings(open=True), state, {}))
         self.assertFalse(state.exists())
+
+    def test_two_at_once(self) -> None:
+        """All that are configured are accepted, and those of the environment are not."""
+        both = ApiSettings(token=Secret("new"), tokens=(Secret("old"), Secret("older")))
+        environ = {"PROXYD_AUTH_TOKEN": "ours"}
+        self.assertEqual(("new", "old", "older"), api_tokens(both, Path(self.mktemp()), environ))
+        self.assertEqual(("a",), api_tokens(ApiSettings(tokens=(Secret("a"),)), Path(self.mktemp()), environ))
+
+    def test_senseless_ones_are_refused(self) -> None:
+        """An empty one would open the API to whoever sends nothing; one with blanks could never be sent."""
+        for settings, path in (
+            ({"tokens": (Secret("a"), Secret(""))}, ("tokens", 1)),
+            ({"tokens": (Secret("a b"),)}, ("tokens", 0)),
+            ({"token": Secret("a\tb")}, ("token",)),
+        ):
+            with self.assertRaises(OptionError) as caught:
+                ApiSettings(**settings)  # type: ignore[arg-type]
+            self.assertEqual(path, caught.exception.path)
 
     def test_made(self) -> None:
         """Without any, one is made, for its owner's eyes only, and is the same after a restart."""

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from proxyd.cli import proxyd
+from tests.docs.markdown import blocks_of
 from tests.support import CHECKOUT
 
 
@@ -43,6 +44,17 @@ class CheckTests(SynchronousTestCase):
             "a.yaml:2:14: log.level: expected one of debug, info, warn, error; got 'loud'\n"
             "a.yaml:3:11: pid_file: ${NOPE} is not set\n",
         )
+
+    def test_twelve_mistakes_are_one_answer(self) -> None:
+        """Each with its place, and none hides another one; the document on reloads shows them."""
+        page = CHECKOUT / "docs/howto/reload.md"
+        blocks = blocks_of(page)
+        broken = next(block for block in blocks if block.file == "broken.yaml")
+        Path("broken.yaml").write_text(broken.text)
+        shown = next(block.text for block in blocks if block.text.startswith("$ proxyd check")).splitlines()[1:-2]
+        result = self.check("broken.yaml")
+        self.assertEqual((result.exit_code, result.stdout), (78, ""))
+        self.assertEqual((len(shown), result.stderr.splitlines()), (12, shown))
 
     def test_a_missing_file_is_a_problem(self) -> None:
         """With status 78 too."""

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.auth.token import TokenAuthConfig
 from proxyd.builtins import KINDS
 from proxyd.config.loader import find, load, parse
 from proxyd.errors import ConfigError
 from proxyd.kinds import Kinds
 from proxyd.listeners import demo
 from proxyd.listeners.http import HttpConfig
+from proxyd.model.auth import AnonymousAuthConfig
 from proxyd.model.settings import Config
+from proxyd.option import Rate, RouteKey, Secret
 
 FRAGMENTS = [
     *"abck05:{}[]&*!<>|-?%@`'\"#,\n\t ~.$\\/\x01",
@@ -669,6 +672,22 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(config.log.access_file, "/home/jo/access.log")
         self.assertEqual(config.listeners, (HttpConfig(socket=f"{self.directory}/../s"),))
 
+    def test_paths_in_a_piece_count_from_the_file(self) -> None:
+        """Not from `conf.d`: a section means the same in whatever piece it stands."""
+        self.write("proxyd.yaml", "")
+        self.write("secret", "hunter2")
+        self.write("conf.d/a.yaml", "pid_file: p\napi: {token: 'file:secret'}\n")
+        config = load(self.file, KINDS, {})
+        assert config.api is not None
+        self.assertEqual((config.pid_file, config.api.token), (f"{self.directory}/p", "hunter2"))
+
+    def test_paths_do_not_depend_on_the_working_directory(self) -> None:
+        """Also when the file was named by a relative path."""
+        self.write("proxyd.yaml", "pid_file: p")
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.directory)
+        self.assertEqual(load(Path("proxyd.yaml"), KINDS, {}).pid_file, f"{self.directory}/p")
+
     def test_a_secret_may_be_in_a_file(self) -> None:
         """`file:` reads it, without the line end; a relative path counts from the configuration's directory."""
         self.write("proxyd.yaml", "api: {token: 'file:secret'}")
@@ -756,3 +775,41 @@ class FindTests(SynchronousTestCase):
         """Its file is taken if there is no other one."""
         system = self.put("system.yaml")
         self.assertEqual(find(self.environ, system), system)
+
+
+class AuthTests(SynchronousTestCase):
+    """Sections of authenticators, limits, and paths that are reserved."""
+
+    def test_a_token_comes_from_wherever_secrets_come_from(self) -> None:
+        """The environment, or a file; for all routes, for one, or as a default of all."""
+        path = Path(self.mktemp())
+        path.write_text("correct-horse\n")
+        config = parse(
+            f"auth: {{kind: token, token: '${{TOKEN}}'}}\n"
+            f"route_defaults: {{auth: {{kind: token, tokens: ['file:{path.absolute()}']}}}}\n"
+            "routes: {/a: {upstream: 'http://h', auth: {kind: anonymous}, rate: 5/m}}\n"
+            "limits: {connections: 9, connections_per_client: 3, requests_per_client: 100/s}\n"
+            "allow_anonymous: true\n",
+            KINDS,
+            {"TOKEN": "battery-staple"},
+        )
+        self.assertEqual(config.auth, TokenAuthConfig(token=Secret("battery-staple")))
+        self.assertEqual(config.route_defaults.auth, TokenAuthConfig(tokens=(Secret("correct-horse"),)))
+        self.assertEqual(config.routes[RouteKey("/a")].auth, AnonymousAuthConfig())
+        self.assertEqual(config.routes[RouteKey("/a")].rate, Rate(5, 60))
+        self.assertEqual(config.limits.requests_per_client, Rate(100, 1))
+        self.assertTrue(config.allow_anonymous)
+        self.assertEqual(parse("", KINDS).auth, AnonymousAuthConfig())
+        self.assertFalse(parse("", KINDS).allow_anonymous)
+
+    def test_mistakes(self) -> None:
+        """An empty variable opens nothing; a login has its place to itself."""
+        for text, message in (
+            ("auth: {kind: token, token: '${NONE:-}'}", "<text>:1:28: auth.token: a token is needed"),
+            ("routes: {/a/.proxyd/x: 'http://h'}", "<text>:1:10: routes./a/.proxyd/x: .proxyd in a path is reserved"),
+            ("limits: {requests_per_client: 5}", "<text>:1:31: limits.requests_per_client: expected a rate such as"),
+            ("auth: secret-secret", "<text>:1:7: auth: expected a section with a `kind`: anonymous, token"),
+        ):
+            error = self.assertRaises(ConfigError, parse, text, KINDS, {})
+            self.assertIn(message, str(error))
+            self.assertNotIn("secret-secret", str(error))

@@ -19,7 +19,7 @@ from proxyd.config.notation import NOTATIONS, is_single, members_of, options_of,
 from proxyd.config.types import make_converter
 from proxyd.model.routes import DEFAULT_OPTIONS, RewriteLocation, RouteOptions
 from proxyd.model.settings import Config, RouteSpec, Timeouts
-from proxyd.option import ByteCount, FileMode, Seconds
+from proxyd.option import ByteCount, FileMode, Rate, Seconds
 
 PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x17F, exclude_categories=["C"])
 
@@ -30,6 +30,11 @@ class WrittenTests(SynchronousTestCase):
     def assert_read_again(self, value: Any, kind: Any) -> None:
         written = write(value, kind)
         self.assertEqual(make_converter(KINDS, Path()).structure(written, kind), value, repr(written))
+
+    @given(st.builds(Rate, st.integers(0, 10**9 - 1), st.sampled_from((1, 60, 3600))))
+    def test_rates(self, rate: Rate) -> None:
+        """With their unit."""
+        self.assert_read_again(rate, Rate)
 
     @given(st.floats(0, 1e9).map(lambda seconds: round(seconds, 3)))
     def test_durations_are_read_again(self, seconds: float) -> None:
@@ -103,7 +108,7 @@ class DeclarationTests(SynchronousTestCase):
 
     def test_every_type_of_an_option_has_a_notation(self) -> None:
         """A unit without one could be neither in the schema nor in the manual."""
-        units = {kind for kind in vars(options_module).values() if hasattr(kind, "__supertype__")}
+        units = {kind for kind in vars(options_module).values() if hasattr(kind, "__supertype__")} | {Rate}
         self.assertEqual(units - NOTATIONS.keys(), set())
 
     def test_defaults_of_a_route_are_those_that_hold_in_the_end(self) -> None:
@@ -129,7 +134,7 @@ class DeclarationTests(SynchronousTestCase):
             for option in options_of(cls):
                 kind = members_of(option.kind)[0]
                 is_off = attrs.fields_dict(cls)[option.name].default is None and not issubclass(cls, RouteOptions)
-                if attrs.has(kind) and is_off:
+                if attrs.has(kind) and (is_off or (option.default is None and KINDS.of_seam(kind))):
                     continue  # a section that is there only if it is written
                 if option.default is not None:
                     pairs.append(f"{option.name}: {shown(option.default)}")

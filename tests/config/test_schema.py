@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.builtins import KINDS
 from proxyd.cli.docs import generated
 from proxyd.config.loader import Yaml12Loader, parse
-from proxyd.config.notation import members_of, options_of
+from proxyd.config.notation import is_single, members_of, options_of
 from proxyd.config.schema import make_schema
 from proxyd.config.types import make_converter
 from proxyd.errors import ConfigError
@@ -134,7 +134,7 @@ def places(cls: Any, *path: str) -> Iterator[tuple[str, ...]]:
     for option_ in options_of(cls):
         yield *path, option_.name
         for kind in members_of(option_.kind):
-            if attrs.has(kind):
+            if attrs.has(kind) and not is_single(kind):
                 yield from places(kind, *path, option_.name)
 
 

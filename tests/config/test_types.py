@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd import builtins
+from proxyd.auth.token import TokenAuthConfig
 from proxyd.config.types import (
     EnvironmentText,
     dotted,
@@ -27,6 +29,7 @@ from proxyd.config.types import (
     read_path,
     read_port,
     read_posted_options,
+    read_rate,
     read_route_key,
     read_seconds,
     read_secret,
@@ -37,9 +40,10 @@ from proxyd.config.types import (
 )
 from proxyd.errors import OptionError
 from proxyd.kinds import Kind, Kinds
+from proxyd.model.auth import AnonymousAuthConfig
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, HeaderChanges, RewriteLocation, RouteOptions, RouteTimeouts
-from proxyd.option import ByteCount, Seconds, option
+from proxyd.option import ByteCount, Rate, Seconds, Secret, option
 
 NO_TEXT = (True, False, 0, 5, 1.5, None, [], ["a"], {}, {"a": "b"})
 NO_NUMBER = (True, False, "5", "", None, [], {})
@@ -426,3 +430,59 @@ class PostedOptionsTests(SynchronousTestCase):
         options = read_posted_options({"request_headers": {"set": {"X": "${HOME} file:/etc/passwd"}}})
         assert options.request_headers is not None
         self.assertEqual(options.request_headers.set, {"X": "${HOME} file:/etc/passwd"})
+
+
+class PostedAuthTests(SynchronousTestCase):
+    """An authenticator that is posted with a route."""
+
+    def test_kinds_are_known(self) -> None:
+        """With their options, and rates."""
+        options = read_posted_options(
+            {"auth": {"kind": "token", "token": "correct-horse"}, "rate": "5/m"}, builtins.KINDS
+        )
+        self.assertEqual(options.auth, TokenAuthConfig(token=Secret("correct-horse")))
+        self.assertEqual(options.rate, Rate(5, 60))
+        self.assertEqual(
+            read_posted_options({"auth": {"kind": "anonymous"}}, builtins.KINDS).auth, AnonymousAuthConfig()
+        )
+
+    def test_mistakes_do_not_tell_the_secret(self) -> None:
+        """Each is named by its path; a file is not read, and a variable is not looked up."""
+        of_files = "`file:` is for the configuration file only"
+        of_blanks = "a token has 8 ASCII characters at least, and no blanks"
+        for auth, path, message in (
+            ("correct-horse", ("auth",), "expected a section with a `kind`: anonymous, token"),
+            ({"kind": "x"}, ("auth", "kind"), "expected one of anonymous, token; got 'x'"),
+            ({"kind": "token"}, ("auth", "token"), "a token is needed"),
+            ({"kind": "token", "token": "file:/etc/passwd"}, ("auth", "token"), of_files),
+            ({"kind": "token", "token": 12345678}, ("auth", "token"), "expected text: put it in quotes"),
+            ({"kind": "token", "tokens": "correct-horse"}, ("auth", "tokens"), "expected a list"),
+            ({"kind": "token", "tokens": ["a b c d e f"]}, ("auth", "tokens", 0), of_blanks),
+            ({"kind": "token", "tokens": ["file:x"]}, ("auth", "tokens", 0), of_files),
+            ({"kind": "anonymous", "token": "correct-horse"}, ("auth", "token"), None),
+        ):
+            with self.assertRaises(OptionError) as caught:
+                read_posted_options({"auth": auth}, builtins.KINDS)
+            self.assertEqual(caught.exception.path, path, auth)
+            if message is not None:
+                self.assertEqual(str(caught.exception), message)
+            self.assertNotIn("correct-horse", str(caught.exception))
+        options = read_posted_options({"auth": {"kind": "token", "token": "${HOME}-and-more"}}, builtins.KINDS)
+        self.assertEqual(options.auth, TokenAuthConfig(token=Secret("${HOME}-and-more")))
+
+
+class RateTests(SynchronousTestCase):
+    """Rates."""
+
+    def test_forms(self) -> None:
+        """A number in a second, a minute or an hour."""
+        for text, rate in (
+            ("0/s", Rate(0, 1)),
+            ("10/s", Rate(10, 1)),
+            ("600/m", Rate(600, 60)),
+            ("1/h", Rate(1, 3600)),
+        ):
+            self.assertEqual(read_rate(text), rate)
+        for value in (10, "10", "10/d", "-1/s", "1.5/s", "10 / s", "/s", "10/", "1" * 10 + "/s", None, True, "٣/s"):
+            error = self.assertRaises(OptionError, read_rate, value)
+            self.assertIn("expected a rate such as 10/s", str(error))

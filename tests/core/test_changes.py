@@ -15,9 +15,10 @@ class ReplacementsTests(SynchronousTestCase):
         """Routes that are not wanted go, new and different ones come, and those that are the same do not change."""
         before = {route.key: route for route in (make_route("/kept"), make_route("/gone"), make_route("/other"))}
         other, new = make_route("/other", "http://new"), make_route("/new")
+        before["/same"] = make_route("/same")
         self.assertEqual(
             [("/gone", None), ("/other", other), ("/new", new)],
-            list(replacements(before, [make_route("/kept"), other, new])),
+            list(replacements(before, [make_route("/kept"), before["/same"], other, new])),
         )
 
     def test_the_last_one_of_a_key_counts(self) -> None:

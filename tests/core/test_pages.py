@@ -18,14 +18,22 @@ from proxyd.errors import (
     RequestError,
     ResponseTimeoutError,
     UpstreamError,
+    too_many,
 )
 
 # Every status that the proxy itself answers with.
-STATUSES = (400, 403, 404, 405, 408, 413, 414, 417, 431, 500, 502, 503, 504)
+STATUSES = (400, 401, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 502, 503, 504)
 
 
 class FaultTests(SynchronousTestCase):
     """Which status an error becomes."""
+
+    def test_fields_of_an_error_go_along(self) -> None:
+        """Whoever asks too often is told when to ask again; upstreams have no say in it."""
+        for wait, field in ((0.01, b"Retry-After: 1"), (3.2, b"Retry-After: 4")):
+            fault = fault_of(too_many(wait, "why"), "rfc")
+            self.assertEqual((fault.status, fault.detail, fault.fields), (429, "why", (field,)))
+        self.assertEqual(fault_of(UpstreamError("up", "why"), "chp").fields, ())
 
     def test_upstream_faults_are_told_apart(self) -> None:
         """502 for what an upstream did wrong, 504 for what it did too late; `chp` answers 503 for all of them."""

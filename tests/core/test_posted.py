@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.core.posted import RouteReader
+from proxyd.core.posted import RouteReader, without_secrets
 from proxyd.errors import OptionError, RequestError
+from proxyd.model.auth import AuthConfig
 from proxyd.model.routes import INHERITED, RouteOptions
+from proxyd.option import Secret
 
 
 def read_options(posted: Mapping[str, Any]) -> RouteOptions:
@@ -18,6 +21,16 @@ def read_options(posted: Mapping[str, Any]) -> RouteOptions:
     if not isinstance(posted.get("strip_prefix", False), bool):
         raise OptionError("expected true or false", "strip_prefix")
     return RouteOptions(strip_prefix=posted.get("strip_prefix"))
+
+
+@attrs.frozen(kw_only=True)
+class SecretAuthConfig(AuthConfig):
+    """Has options of every sort."""
+
+    word: Secret = Secret("")
+    words: tuple[Secret, ...] = ()
+    spare: Secret | None = None
+    open: str = ""
 
 
 VERBATIM = RouteReader(host_routing=False, read_options=None)
@@ -65,7 +78,9 @@ class ReadTests(SynchronousTestCase):
         self.assert_refused(VERBATIM, posted, "target")
         route = VERBATIM.read("/a", {**posted, "target": "http://h"})
         self.assertEqual((route.host, route.options), ("", INHERITED))
-        self.assertEqual(TYPED.read("/a", {"target": "http://h", "host": 3}).host, "")
+        self.assertEqual(TYPED.read("/a", {"target": "http://h", "host": None}).host, "")
+        self.assertEqual(VERBATIM.read("/a", {"target": "http://h", "host": 3}).host, "")
+        self.assert_refused(TYPED, {"target": "http://h", "host": 3}, "host: expected text")
 
     def test_the_first_segment_is_the_host(self) -> None:
         """With host routing; the default route is that of every host."""
@@ -86,3 +101,38 @@ class ReadTests(SynchronousTestCase):
         """A store of somebody's own may bring anything."""
         for value in (float("inf"), {1, 2}, b"x"):
             self.assert_refused(VERBATIM, {"target": "http://h", "x": value}, "JSON")
+
+
+class SecretTests(SynchronousTestCase):
+    """What the API shows of a route."""
+
+    def test_secrets_are_left_out(self) -> None:
+        """Those that the classes of the options declare so, and nothing else, wherever the same name stands."""
+        posted = {
+            "target": "http://h",
+            "word": "seen",
+            "auth": {"kind": "x", "word": "w", "words": ["w"], "spare": None, "open": "seen"},
+            "strip_prefix": {"word": "seen"},
+        }
+        options = RouteOptions(auth=SecretAuthConfig(), strip_prefix=True)
+        expected = {**posted, "auth": {"kind": "x", "open": "seen"}}
+        self.assertEqual(json.loads(without_secrets(json.dumps(posted), options)), expected)
+
+    def test_a_route_without_options_is_shown_as_it_is(self) -> None:
+        """Most routes are such, and cost nothing."""
+        members = json.dumps({"target": "http://h", "auth": {"word": "seen"}})
+        self.assertIs(without_secrets(members, INHERITED), members)
+
+
+class ReservedTests(SynchronousTestCase):
+    """Paths of authenticators."""
+
+    def test_no_route_takes_the_place_of_a_login(self) -> None:
+        """Wherever it is; names that only look alike are free, and so is everything under `chp`."""
+        for key in ("/.proxyd", "/.proxyd/login", "/a/.proxyd/b"):
+            with self.assertRaises(RequestError) as caught:
+                TYPED.read(key, {"target": "http://h"})
+            self.assertEqual(caught.exception.status, 400)
+            self.assertEqual(VERBATIM.read(key, {"target": "http://h"}).key, key)
+        for key in ("/.proxyd2", "/proxyd", "/a.proxyd"):
+            self.assertEqual(TYPED.read(key, {"target": "http://h"}).key, key)

@@ -212,6 +212,30 @@ class TableTests(SynchronousTestCase):
         self.table.set_static([], 4.0)
         self.assertEqual(list(self.table), [])
 
+    def test_many_changes_at_once(self) -> None:
+        """The table answers as before until the last step, and what stays keeps what it gathered."""
+        self.table.set_static([route("/s"), route("/covered")], 0)
+        for key in ("/kept", "/gone", "/covered"):
+            self.put(route(key))
+        kept, static = self.table.get("/kept"), self.table.get("/s")
+        version = self.table.version
+        changes = [Change(10 + number, f"/{number}", route(f"/{number}")) for number in range(2500)]
+        changes += [Change(5000, "/gone", None), Change(5001, "/covered", None)]
+        changes.append(Change(5002, "/old", route("/old"), last_activity=1))
+        steps = self.table.rebuild(changes, 7)
+        seen = [(len(self.table), self.table.revision) for _ in steps]
+        self.assertEqual({(4, 3)}, set(seen[:-1]))
+        self.assertEqual((2504, 5002), seen[-1])
+        self.assertGreater(len(seen), 5)
+        self.assertEqual(version + len(changes), self.table.version)
+        self.assertIs(kept, self.table.get("/kept"))
+        self.assertIs(static, self.table.get("/s"))
+        ages = {key: entry.last_activity for key in ("/0", "/old", "/covered") if (entry := self.table.get(key))}
+        self.assertEqual({"/0": 7, "/old": 1, "/covered": 7}, ages)
+        self.assertIsNone(self.table.get("/gone"))
+        self.assertEqual(("/0", None), (self.table.posted("/0") and "/0", self.table.posted("/covered")))
+        self.assertEqual(1, len(list(RouteTable().rebuild([], 0))))
+
     def test_every_entry_is_iterated(self) -> None:
         """All entries that can answer come, each once, of whatever host."""
         self.table.set_static([route("/"), route("h.org/"), route("*.h.org/a")], 0.0)
@@ -275,6 +299,38 @@ class TableMachine(RuleBasedStateMachine):
         places_in_question = before.keys() | self.static.keys()
         changed = {place for place in places_in_question if before.get(place) != self.static.get(place)}
         self.compare(changed - self.changing.keys())
+
+    @rule(
+        wanted=st.lists(st.tuples(HOSTS, SEGMENTS, st.none() | UPSTREAMS), min_size=1, max_size=6),
+        reloaded=st.none() | st.lists(st.tuples(HOSTS, SEGMENTS, UPSTREAMS), max_size=3),
+    )
+    def rebuild(
+        self,
+        wanted: list[tuple[str, tuple[str, ...], str | None]],
+        reloaded: list[tuple[str, tuple[str, ...], str]] | None,
+    ) -> None:
+        """Many changes come at once, and perhaps another configuration while they are prepared."""
+        changes = []
+        changing = dict(self.changing)
+        for number, (host, segments, upstream) in enumerate(wanted, self.table.revision + 1):
+            key = "/" + "/".join([host, *segments] if host else segments)
+            changing.pop((host, segments), None)
+            added = None
+            if upstream is not None:
+                added = changing[host, segments] = Route(key, Upstream.parse(upstream), segments, host)
+            changes.append(Change(number, key, added))
+        now = self.now + 2
+        steps = self.table.rebuild(changes, now)
+        next(steps)
+        if reloaded is None:
+            self.compare(set())
+        else:
+            self.reload(reloaded)
+        for _ in steps:
+            pass
+        before, self.changing, self.now = {**self.static, **self.changing}, changing, now
+        assert self.table.revision == changes[-1].revision
+        self.compare({place for place, route in {**self.static, **changing}.items() if before.get(place) is not route})
 
     def compare(self, touched: set[Any]) -> None:
         """Entries at `touched` places are new, all others are the same objects as before."""

@@ -65,13 +65,29 @@ class ConsoleTests(SynchronousTestCase):
         """What an operator asks of the process."""
         self.check("docs/howto/operations.md")
 
+    def test_howto_pattern_routes(self) -> None:
+        """Routes by regular expression."""
+        self.check("docs/howto/pattern-routes.md")
+
+    def test_howto_ports(self) -> None:
+        """Ports by number."""
+        self.check("docs/howto/ports.md")
+
     def test_howto_publish_an_app(self) -> None:
         """A route to an application."""
         self.check("docs/howto/publish-an-app.md")
 
+    def test_howto_reload(self) -> None:
+        """A configuration that changes."""
+        self.check("docs/howto/reload.md")
+
     def test_howto_systemd(self) -> None:
         """As a service of the system."""
         self.check("docs/howto/systemd.md")
+
+    def test_howto_token_login(self) -> None:
+        """Who comes in, and who does not."""
+        self.check("docs/howto/token-login.md")
 
     def test_no_document_is_forgotten(self) -> None:
         """Each one with console blocks has its test above."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.http.site import TrustedProxies
-from proxyd.model.settings import Config
-from proxyd.option import Network
+from proxyd.errors import ConnectError
+from proxyd.http.errorpages import ErrorPages
+from proxyd.http.site import SiteSettings, TrustedProxies
+from proxyd.model.settings import Config, ErrorSettings, Limits, Timeouts
+from proxyd.option import ByteCount, Network, Seconds
 
 from .support import GET, OK, DataPathTestCase
 
@@ -81,3 +83,53 @@ class DateTests(DataPathTestCase):
         self.assertEqual(b"Thu, 01 Jan 1970 00:00:00 GMT", self.proxy.site.date())
         self.proxy.advance(61.5)
         self.assertEqual(b"Thu, 01 Jan 1970 00:01:01 GMT", self.proxy.site.date())
+
+
+class SettingsTests(DataPathTestCase):
+    """Settings that are replaced while clients are there."""
+
+    def replace(self, config: Config) -> None:
+        """Serve with another configuration from now on."""
+        self.proxy.site.settings = SiteSettings.make(
+            config.timeouts,
+            config.limits,
+            trusted=TrustedProxies(config.trusted_proxies),
+            error_pages=ErrorPages(statuses=config.errors.statuses),
+        )
+
+    def test_a_request_goes_on_with_what_it_had(self) -> None:
+        """The next one on its connection has the new settings."""
+        client = self.proxy.client()
+        client.send(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc")
+        upstream = self.proxy.accept()
+        self.replace(
+            Config(
+                limits=Limits(body=ByteCount(4), header_count=2),
+                timeouts=Timeouts(keep_alive=Seconds(3)),
+                trusted_proxies=(Network("192.0.2.0/24"),),
+            )
+        )
+        client.send(b"def")
+        self.assertTrue(upstream.pop().endswith(b"abcdef"))
+        upstream.send(OK)
+        self.assert_status(200, client)
+        client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n")
+        self.assertIn(b"\r\nX-Forwarded-For: 1.1.1.1,192.0.2.1\r\n", upstream.pop())
+        upstream.send(OK)
+        self.assert_status(200, client)
+        self.proxy.advance(3.5)
+        self.assert_ended(client)
+        client = self.proxy.client()
+        client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\nC: d\r\n\r\n")
+        self.assert_status(431, client)
+
+    def test_the_page_of_an_error_is_that_of_its_request(self) -> None:
+        """Whatever came since."""
+        client, upstream = self.begin()
+        self.replace(Config(errors=ErrorSettings(statuses="chp")))
+        upstream.close()
+        self.proxy.advance()
+        self.assert_status(502, client)
+        client.send(GET)
+        self.proxy.dialer.dials[-1].fail(ConnectError("up.test:81", "refused"))
+        self.assert_status(503, client)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.resource import Resource
 from twisted.web.static import Data
 
-from proxyd.http.tree import RouteTree
+from proxyd.builtins import KINDS
+from proxyd.config.loader import parse
+from proxyd.http.tree import Rank, RouteTree
 from proxyd.model.routes import RouteOptions
 from proxyd.testing.harness import Harness
 
@@ -173,3 +176,103 @@ class MountTests(DataPathTestCase):
         client = self.proxy.client()
         client.send(b"GET /t/nothing HTTP/1.1\r\nHost: a\r\n\r\n")
         self.assert_status(404, client)
+
+
+class AnswersTests(DataPathTestCase):
+    """Who answers, of everything there can be."""
+
+    def setUp(self) -> None:
+        config = parse("patterns: [{pattern: '/(?:x|api|n)(?:/.*)?', upstream: 'http://pattern.test'}]", KINDS)
+        self.proxy = Harness(routes={}, config=config)
+        self.mount("n")
+        self.mount("a/b")
+        self.mount("proxy", Rank.BUILT_IN)
+        self.mount("", Rank.PAGE)
+
+    def mount(self, key: str, rank: Rank = Rank.OWN) -> None:
+        """Mount a resource that tells where it is, and of which rank."""
+        leaf = Data(f"{rank.name} {key}".encode(), "text/plain")
+        leaf.isLeaf = True
+        self.proxy.tree.mount(_segments(key), leaf, rank)
+
+    def answering(self, target: str, host: str = "other.test") -> str:
+        """What a mounted resource says, the host that is called, or the status of an error."""
+        before = len(self.proxy.dialer.dials)
+        client = self.proxy.client()
+        client.send(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        if len(self.proxy.dialer.dials) > before:
+            return self.proxy.dialer.dials[-1].upstream.host
+        head, _, body = client.received.partition(b"\r\n\r\n")
+        return body.decode() if head.startswith(b"HTTP/1.1 200 ") else head.split(b" ")[1].decode()
+
+    def assert_answers(self, cases: dict[str, str], host: str = "other.test") -> None:
+        """Each path is answered by whom it should."""
+        for target, answer in cases.items():
+            self.assertEqual(answer, self.answering(target, host), target)
+
+    def test_without_routes(self) -> None:
+        """The longest mount, then patterns, then the page at exactly its path, then nobody."""
+        self.assert_answers({
+            "/n": "OWN n", "/n/x": "OWN n", "/nn": "404", "/a/b/c": "OWN a/b", "/a": "404", "/y": "404",
+            "/x": "pattern.test", "/x/y": "pattern.test", "/api": "pattern.test", "/": "PAGE ", "/?q": "PAGE ",
+            "/proxy/1": "BUILT_IN proxy",
+        })  # fmt: skip
+
+    def test_with_routes(self) -> None:
+        """A longer prefix wins, of two equal ones the route; the route `/` comes last, behind patterns and the page."""
+        for key in ("/", "/a", "/a/b/c", "/n", "/x/z", "/proxy/8080"):
+            self.proxy.add_route(key, f"http://{'root' if key == '/' else key[1:].replace('/', '-')}.test")
+        self.assert_answers({
+            "/a": "a.test", "/a/x": "a.test", "/a/b": "OWN a/b", "/a/b/x": "OWN a/b", "/a/b/c/d": "a-b-c.test",
+            "/n": "n.test", "/x": "pattern.test", "/x/z/1": "x-z.test", "/proxy/80": "BUILT_IN proxy",
+            "/proxy/8080/x": "proxy-8080.test", "/": "PAGE ", "/y": "root.test",
+        })  # fmt: skip
+
+    def test_a_server_shadows_what_is_built_in(self) -> None:
+        """At the same prefix, and below it; it comes back when the server goes."""
+        self.mount("proxy")
+        self.mount("proxy/own")
+        self.assert_answers({"/proxy/1": "OWN proxy", "/proxy/own/1": "OWN proxy/own"})
+        self.proxy.tree.unmount(("proxy",))
+        self.proxy.tree.unmount(("proxy",))
+        self.assert_answers({"/proxy/1": "BUILT_IN proxy", "/proxy/own/1": "OWN proxy/own"})
+        self.mount("proxy/own", Rank.BUILT_IN)
+        self.assert_answers({"/proxy/own/1": "OWN proxy/own"})
+
+    def test_routes_of_the_host_come_first(self) -> None:
+        """A route for the request's host has all of that host; one for any host does not."""
+        self.proxy.add_route("h.test/", "http://host.test")
+        self.proxy.add_route("*.w.test/a", "http://wild.test")
+        self.assert_answers(dict.fromkeys(("/", "/n", "/x", "/proxy/1", "/y"), "host.test"), "h.test")
+        self.assert_answers({"/a": "wild.test", "/a/b": "wild.test", "/n": "OWN n", "/": "PAGE "}, "b.w.test")
+
+    def test_something_at_the_root(self) -> None:
+        """What is mounted at `/` answers where nothing else does; a route `/` is before it."""
+        self.mount("")
+        self.assert_answers({"/": "PAGE ", "/y": "OWN ", "/x": "pattern.test", "/n": "OWN n"})
+        self.proxy.add_route("/", "http://root.test")
+        self.assert_answers({"/y": "root.test"})
+
+    def test_nothing_is_left(self) -> None:
+        """What is taken away is gone, and routes are all there is."""
+        tree = self.proxy.tree
+        for place, rank in (("n", Rank.OWN), ("a/b", Rank.OWN), ("proxy", Rank.BUILT_IN), ("", Rank.PAGE)):
+            tree.unmount(_segments(place), rank)
+        self.assert_answers({"/n": "pattern.test"})
+        tree.set_patterns(None)
+        self.assert_answers(dict.fromkeys(("/n", "/a/b", "/proxy/1", "/", "/x"), "404"))
+        self.assertFalse(tree._has_more)
+
+    def test_an_explanation_serves_nobody(self) -> None:
+        """It tells the log why there is nothing, as long as it is there."""
+        for why, told in ((lambda: "it is off", True), (lambda: "", False), (None, False), (None, False)):
+            self.proxy.tree.explain(("y",), why)
+            with capturedLogs() as events:
+                self.assert_answers({"/y/z": "404"})
+            self.assertEqual(told, "no route; it is off" in str(formatEvent(events[-1])))
+        self.proxy.add_route("/", "http://root.test")
+        self.assert_answers({"/y/z": "root.test"})
+
+
+def _segments(key: str) -> tuple[str, ...]:
+    return tuple(key.split("/")) if key else ()

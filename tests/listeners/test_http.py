@@ -109,12 +109,12 @@ class HttpListenerTests(TestCase):
         verifyObject(IListener, listener)
         listener.open()
         self.assertEqual(f"https://127.0.0.1:{listener.port}", listener.where)
-        listener.refresh(force=True)
+        listener.refresh()
         await listener.close()
         os.unlink(issued.key)
         again = build_https(config, lambda: Factory.forProtocol(Protocol), self.reactor)
         self.assertRaises(TlsError, again.open)
-        self.make().refresh(force=True)
+        self.make().refresh()
 
     def test_https_needs_a_certificate(self) -> None:
         """Or a directory of them; and versions in order."""

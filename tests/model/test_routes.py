@@ -95,6 +95,8 @@ class OptionTests(SynchronousTestCase):
                 "response_headers": {"set": {}, "remove": ()},
                 "websocket": "tunnel",
                 "timeouts": {"connect": None, "response": None, "idle": None},
+                "rate": (0, 1),
+                "auth": None,
                 "upstream_tls": dict.fromkeys(("ca", "certificate", "key", "server_name", "verify")),
             },
         )

@@ -46,9 +46,13 @@ class ConfigTests(SynchronousTestCase):
                 "body": 0,
                 "chunk_line": 4 * 1024,
                 "trailers": 8 * 1024,
+                "rewrite_body": 100 * 1024 * 1024,
                 "interim_responses": 16,
                 "api_body": 16 * 1024 * 1024,
                 "route_path": 4 * 1024,
+                "connections": 0,
+                "connections_per_client": 0,
+                "requests_per_client": (0, 1),
                 "target": "strict",
             },
         )

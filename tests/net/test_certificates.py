@@ -352,7 +352,17 @@ class RefreshTests(CertificateCase):
         self.assertEqual({"localhost"}, self.shake(tls)["names"])
         tls.refresh()
         self.assertEqual({"localhost", "renewed.test"}, self.shake(tls)["names"])
-        tls.refresh(force=True)
+        self.assertEqual([], self.errors())
+
+    def test_what_another_one_has_loaded_is_taken(self) -> None:
+        """With its settings: what is looked at from then on are its files."""
+        tls = self.load(self.authority.issue("localhost"))
+        issued = self.authority.issue("other.test")
+        tls.take(self.load(issued))
+        self.assertEqual({"other.test"}, self.shake(tls, "other.test")["names"])
+        self.renew(issued, "other.test", "renewed.test")
+        tls.refresh()
+        self.assertEqual({"other.test", "renewed.test"}, self.shake(tls, "other.test")["names"])
         self.assertEqual([], self.errors())
 
     def test_a_key_that_comes_later(self) -> None:
@@ -427,11 +437,9 @@ class ClientContextTests(CertificateCase):
         self.assertIn("client.pem", str(caught.exception))
 
     def test_contexts_are_shared(self) -> None:
-        """By all with the same settings, until the files are to be read again."""
+        """By all with the same settings."""
         contexts = ClientContexts()
         settings = UpstreamTlsSettings(ca=path(self.authority.file))
         one = contexts.of(settings)
         self.assertIs(one, contexts.of(UpstreamTlsSettings(ca=path(self.authority.file))))
         self.assertIsNot(one, contexts.of(UpstreamTlsSettings()))
-        contexts.refresh()
-        self.assertIsNot(one, contexts.of(settings))

@@ -380,9 +380,6 @@ class ClientTests(TlsCase):
             client.transport.loseConnection()
             await self.turn()
         self.assertEqual([False, True], reused)
-        self.contexts.refresh()
-        client = await self.dial(port, side)
-        self.assertFalse(client.transport.getHandle().session_reused)
 
     async def test_a_server_without_tls(self) -> None:
         """It is told apart from one that refuses."""

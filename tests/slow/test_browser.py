@@ -60,6 +60,22 @@ class Browser:
         code = "return document.querySelector(arguments[0]).textContent"
         return str(self._post("/execute/sync", {"script": code, "args": [selector]}))
 
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression in the page."""
+        return self._post("/execute/sync", {"script": f"return {expression}", "args": []})
+
+    def click(self, selector: str) -> None:
+        """Click on an element, and return when the page that this leads to is there."""
+        self._post(f"/element/{self._find(selector)}/click", {})
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into an element."""
+        self._post(f"/element/{self._find(selector)}/value", {"text": text})
+
+    def _find(self, selector: str) -> str:
+        found: dict[str, str] = self._post("/element", {"using": "css selector", "value": selector})
+        return next(iter(found.values()))
+
 
 class BrowserTests(unittest.SynchronousTestCase):
     """`proxyd serve` runs with the reference configuration, only its ports differ."""

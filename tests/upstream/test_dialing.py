@@ -38,8 +38,8 @@ class Names:
         return fail(answer) if isinstance(answer, Exception) else succeed(answer)
 
 
-class DialingTests(TestCase):
-    """Connections that come about, or not."""
+class DialingCase(TestCase):
+    """Dials on sockets of this machine."""
 
     def setUp(self) -> None:
         self.reactor = DataPathReactor(reactor)
@@ -66,6 +66,10 @@ class DialingTests(TestCase):
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             return int(sock.getsockname()[1])
+
+
+class DialingTests(DialingCase):
+    """Connections that come about, or not."""
 
     async def test_addresses(self) -> None:
         """IPv4 and IPv6 literals are connected to directly."""

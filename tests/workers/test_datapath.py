@@ -87,7 +87,7 @@ class SiteTests(DataPathCase):
         other = data_path.make_site(Resource())
         self.assertEqual(data_path.sites[1:], [other])
         for site in data_path.sites:
-            self.assertEqual((site.limits.header_count, site.timeouts.header), (1, 7))
+            self.assertEqual((site.settings.limits.header_count, site.settings.timeouts.header), (1, 7))
         client = self.client(data_path)
         client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n")
         self.assertIn(b" 431 ", client.pop())

@@ -1,0 +1,190 @@
+"""100,000 routes: what a look-up costs, what a route weighs, and what lists and replacements do to the traffic.
+
+    .venv/bin/python bench/routes.py
+
+Look-ups are timed in this process, everything else is asked of a `proxyd serve` of its own. A pause is the longest
+time that a health check took which a client asks for again and again meanwhile; the machine's own share of it, while
+nothing else happens, is in the first line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from proxyd.core.changes import Change
+from proxyd.core.posted import RouteReader
+from proxyd.core.table import RouteTable
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+LOOK_UPS = 100_000
+
+
+def routes(count: int, port: int = 8888) -> dict[str, dict[str, Any]]:
+    """So many routes as a JupyterHub posts them."""
+    return {
+        f"/user/u{number}@example.org": {
+            "target": f"http://10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:{port}",
+            "jupyterhub": True,
+            "user": f"u{number}@example.org",
+            "server_name": "",
+        }
+        for number in range(count)
+    }
+
+
+def look_up_seconds(count: int) -> float:
+    """CPU seconds of one look-up in a table of so many routes, the median of some rounds."""
+    table = RouteTable()
+    reader = RouteReader(host_routing=False, read_options=None)
+    for number, (key, posted) in enumerate(routes(count).items()):
+        table.apply(Change(number, key, reader.read(key, posted)), 0)
+    chosen = random.Random(1)
+    paths = [("user", f"u{chosen.randrange(count)}@example.org", "lab", "tree") for _ in range(LOOK_UPS)]
+    rounds = []
+    for _ in range(7):
+        began = time.process_time()
+        for path in paths:
+            table.look_up("", path)
+        rounds.append((time.process_time() - began) / LOOK_UPS)
+    return statistics.median(rounds)
+
+
+class Proxy:
+    """A `proxyd serve` on free ports."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port, self.api_port = free_port(), free_port()
+        config = directory / "proxyd.yaml"
+        config.write_text(
+            f"listeners: [{{kind: http, port: {self.port}}}]\napi: {{port: {self.api_port}, open: true}}\n"
+            f"log: {{access: 'off', level: error}}\n"
+        )
+        command = Path(sysconfig.get_path("scripts")) / "proxyd"
+        self.process = subprocess.Popen([command, "serve", "--config", config], cwd=directory)
+        while not accepts(self.api_port):
+            time.sleep(0.05)
+
+    @property
+    def resident(self) -> int:
+        """Bytes of resident memory."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all threads so far."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Call the API."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=300)
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        return response.status, answer
+
+    @contextmanager
+    def pauses(self) -> Iterator[list[float]]:
+        """Health checks, one after the other; afterwards the list has how long each took, in seconds."""
+        seconds: list[float] = []
+        is_over = threading.Event()
+
+        def check() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            while not is_over.is_set():
+                began = time.monotonic()
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+                seconds.append(time.monotonic() - began)
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=check)
+        thread.start()
+        try:
+            yield seconds
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--routes", type=int, default=100_000)
+    count = parser.parse_args().routes
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}, {count} routes\n")
+    few, many = look_up_seconds(10), look_up_seconds(count)
+    print(f"look-up among 10            {few * 1e6:8.2f} µs")
+    print(f"look-up among {count:<13} {many * 1e6:8.2f} µs, {(many - few) * 1e6:+.2f} µs")
+    directory = Path(tempfile.mkdtemp(prefix="proxyd-bench-"))
+    proxy = Proxy(directory)
+    try:
+        with proxy.pauses() as waits:
+            time.sleep(3)
+        print(f"\nno work at all              longest pause {max(waits) * 1e3:6.0f} ms")
+        body = json.dumps(routes(count)).encode()
+        other = json.dumps(routes(count, 9999)).encode()
+        print(f"a body of                   {len(body) / 1e6:8.1f} MB")
+        resident = proxy.resident
+        for name, sent in (("all are new", body), ("none is new", body), ("all are other ones", other)):
+            show(proxy, f"PUT, {name}", "PUT", sent)
+            if name == "all are new":
+                print(f"{'memory of a route':27} {(proxy.resident - resident) / count:8.0f} bytes, resident")
+        show(proxy, "GET of all", "GET", None)
+        show(proxy, "PUT of none", "PUT", b"{}")
+    finally:
+        proxy.process.terminate()
+        proxy.process.wait()
+        shutil.rmtree(directory)
+
+
+def show(proxy: Proxy, name: str, method: str, body: bytes | None) -> None:
+    """Call the API for all routes, and print what it took."""
+    cpu, began = proxy.cpu_seconds, time.monotonic()
+    with proxy.pauses() as waits:
+        status, answer = proxy.ask(method, "/api/routes", body)
+        time.sleep(0.3)  # what goes on behind the answer
+    if status != 200:
+        sys.exit(f"{name}: {status} {answer[:200]!r}")
+    cpu, wall = proxy.cpu_seconds - cpu, time.monotonic() - began - 0.3
+    # Each health check costs the proxy 50 µs or so.
+    print(
+        f"{name:27} {wall:8.2f} s, {cpu - len(waits) * 50e-6:6.2f} s of CPU, longest pause {max(waits) * 1e3:4.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Authenticators: who a client is, and whether it may go on."""

@@ -1,0 +1,31 @@
+"""What must not be published to everybody unless somebody has said so."""
+
+from __future__ import annotations
+
+from proxyd.core.exposure import exposed
+from proxyd.errors import OptionError
+from proxyd.model.settings import Config
+
+
+def check_exposure(config: Config) -> None:
+    """Refuse servers and ports on a listener that anybody may reach: in Jupyter such things live behind a login.
+
+    Raises `OptionError`.
+    """
+    if config.allow_anonymous:
+        return
+    public = (section for section in config.listeners if not getattr(section, "socket", ""))
+    addresses = exposed(
+        (getattr(section, "address", "127.0.0.1") for section in public), config.route_defaults.auth or config.auth
+    )
+    has_servers = bool(config.servers or config.server_packages or config.jupyter_config)
+    for is_there, what, path in (
+        (has_servers, "the managed servers", ("servers",)),
+        (config.ports.enabled, "the ports of this machine", ("ports", "enabled")),
+    ):
+        if is_there and addresses:
+            raise OptionError(
+                f"the listener on {addresses[0]} would let everybody use {what}; `auth` asks who it is, and "
+                "`allow_anonymous: true` lets everybody",
+                *path,
+            )

@@ -1,0 +1,141 @@
+"""Which authenticator stands in front of which route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from proxyd.auth.environment import AuthEnvironment, read_or_make_key
+from proxyd.core.rate import TokenBucket
+from proxyd.core.table import RouteTable
+from proxyd.core.target import decode_path, key_of
+from proxyd.http.guard import GuardedResource, OwnPathsResource, RatedResource
+from proxyd.http.streaming import StreamingResource
+from proxyd.http.tree import RouteTree
+from proxyd.kinds import Kinds
+from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
+from proxyd.model.routes import Route, RouteOptions
+from proxyd.model.settings import Config
+from proxyd.model.upstream import Upstream
+
+# Where routes lead of which nothing but the place counts.
+_NOWHERE = Upstream.parse("http://localhost")
+
+
+class Guards:
+    """Puts authenticators and rates in front of the routes in `table`.
+
+    `state` is the directory of the key that cookies are sealed under: read, or made, when an authenticator asks for
+    it first. Without any authenticator nothing stands in front of a route.
+
+    The routes below `base_url` that have no `auth` of their own share one login, at `base_url`, and so do patterns and
+    what is mounted beside the routes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        kinds: Kinds,
+        table: RouteTable,
+        *,
+        seconds: Callable[[], float],
+        wall_clock: Callable[[], float],
+        trusts: Callable[[str], bool],
+        state: Path,
+    ) -> None:
+        self._kinds = kinds
+        self._table = table
+        self._seconds = seconds
+        self._wall_clock = wall_clock
+        self._trusts = trusts
+        self._key_file = state / "cookie-key"
+        self._key = b""
+        self._section = config.route_defaults.auth or config.auth
+        self._base_url = config.base_url
+        self._base = key_of(decode_path(config.base_url.encode()))
+        own = (spec.auth for spec in config.routes.values())
+        self._asks = any(is_asking(section) for section in (self._section, *own))
+        # The one for everything that has no section of its own; made now, so that a mistake shows at the start.
+        self._common: Any = self._make(self._section)
+        self._of_patterns: dict[str, Any] = {
+            spec.pattern: self._make(spec.auth, pattern=spec.pattern)
+            for spec in config.patterns
+            if spec.auth is not None
+        }
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def mount(self, tree: RouteTree) -> None:
+        """Let the own paths of authenticators answer that belong to no route."""
+        for place, authenticator in self._own_places():
+            tree.mount(place, OwnPathsResource(authenticator))
+
+    def unmount(self, tree: RouteTree) -> None:
+        """Let them answer no more."""
+        for place, _ in self._own_places():
+            tree.unmount(place)
+
+    def _own_places(self) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for authenticator in (self._common, *self._of_patterns.values()):
+            for path in authenticator.paths:
+                yield key_of(decode_path(path)), authenticator
+
+    def guard(self, route: Route, options: RouteOptions, resource: StreamingResource) -> StreamingResource:
+        """`resource` behind what the effective `options` of its route ask for."""
+        if options.rate is not None and options.rate.amount:
+            resource = RatedResource(resource, TokenBucket(options.rate))
+        own = route.options.auth
+        if is_asking(own) and not self._asks:
+            # From now on there are cookies of ours: they must not reach the upstreams of routes that ask nothing.
+            self._asks = True
+            for entry in self._table:
+                entry.resource = None
+        if not self._asks:
+            return resource
+        if own is None and route.segments[: len(self._base)] == self._base:
+            authenticator = self._common
+        else:  # the cookie of the common one does not reach beyond `base_url`
+            authenticator = self._make(own or self._section, route)
+        return GuardedResource(resource, authenticator, route)
+
+    def guard_pattern(self, route: Route, resource: StreamingResource) -> StreamingResource:
+        """`resource` of a `route` that a pattern made, behind what the pattern asks for; `route.key` is its text."""
+        rate = route.options.rate
+        if rate is not None and rate.amount:
+            resource = RatedResource(resource, self._buckets.setdefault(route.key, TokenBucket(rate)))
+        return GuardedResource(resource, self._of_patterns.get(route.key, self._common), route)
+
+    def guard_mounted(self, segments: tuple[str, ...], resource: StreamingResource) -> StreamingResource:
+        """`resource`, which is mounted at `segments` beside the routes, behind what everything asks for."""
+        route = Route("/" + "/".join(segments), _NOWHERE, segments)
+        return GuardedResource(resource, self._common, route)
+
+    def _make(self, section: AuthConfig, route: Route | None = None, pattern: str = "") -> Any:
+        mark = sha256(pattern.encode()).hexdigest()[:12] if pattern else ""
+        environment = AuthEnvironment(
+            seconds=self._seconds,
+            wall_clock=self._wall_clock,
+            trusts=self._trusts,
+            cookie_key=self._cookie_key,
+            scope=self._base_url if route is None else _path_of(route),
+            name=mark if route is None else f"{route.host}{_path_of(route)}",
+            below=f"{mark}/" if mark else "",
+        )
+        return self._kinds.of_config(section).build(section, environment)
+
+    def _cookie_key(self) -> bytes:
+        if not self._key:
+            self._key = read_or_make_key(self._key_file)
+        return self._key
+
+
+def _path_of(route: Route) -> str:
+    """The prefix of a route as browsers write it."""
+    return "/" + "/".join(quote(segment, safe="!$&'()*+,=:@") for segment in route.segments)
+
+
+def is_asking(section: AuthConfig | None) -> bool:
+    """Whether a section wants to know who a client is."""
+    return section is not None and not isinstance(section, AnonymousAuthConfig)

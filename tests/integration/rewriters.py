@@ -1,0 +1,15 @@
+"""Functions that a proxy under test calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def shout(response: Any, port: str, path: str) -> None:
+    """Answer in capitals, and tell who answers."""
+    response.body = f"{response.body.decode().upper()} {port} {path}".encode()
+
+
+def is_named(handler: Any, host: str) -> bool:
+    """Let those in who say so themselves."""
+    return bool(handler.request.headers.get("X-Let-Me") == host)

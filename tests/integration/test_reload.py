@@ -1,0 +1,191 @@
+"""Reloads as operators meet them: a real process under load, SIGHUP, and `proxyd reload`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from threading import Event, Thread
+
+from tests.integration.test_tls import HANDSHAKE, Application, TlsCase
+from tests.support import Process, free_port, script, wait_for
+from tests.wire import ScriptedUpstream, Wire, connect
+
+PATIENCE_SECONDS = 30.0
+# Each client has asked so often between two reloads.
+_REQUESTS = 10
+
+
+class Client:
+    """Asks for `/` all the time, on one connection or on a new one each time."""
+
+    def __init__(self, case: ReloadTests, port: int, *, secure: bool, stays: bool) -> None:
+        self._case = case
+        self._port = port
+        self._secure = secure
+        self._stays = stays
+        self.answers = 0
+        self.failures: list[object] = []
+        self._stop = Event()
+        self._thread = Thread(target=self._run)
+        self._thread.start()
+
+    def _connect(self) -> Wire:
+        return self._case.secure(self._port) if self._secure else connect(self._port)
+
+    def _run(self) -> None:
+        try:
+            wire = self._connect()
+            while not self._stop.is_set():
+                if not self._stays:
+                    wire.close()
+                    wire = self._connect()
+                answer = self._case.ask(wire)
+                if answer != (200, b"ok"):
+                    self.failures.append(answer)
+                self.answers += 1
+            wire.close()
+        except (OSError, IndexError) as error:  # IndexError: the connection ended where an answer should have been
+            self.failures.append(error)
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+        self._thread.join(PATIENCE_SECONDS)
+
+
+class ReloadTests(TlsCase):
+    """A process whose file changes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = self.directory / "proxyd.yaml"
+
+    def count(self, process: Process) -> int:
+        """How many reloads are over."""
+        ends = ("applied: ", "needs a restart: ", "the configuration stays as it was", "says the same as before")
+        return sum(process.log.count(end) for end in ends)
+
+    def reload(self, process: Process, settings: str) -> str:
+        """Change the file, and reload by a signal; gives back what the log tells of it."""
+        before = len(process.log)
+        done = self.count(process)
+        replacement = self.directory / "proxyd.yaml.new"
+        replacement.write_text(settings)
+        replacement.rename(self.file)
+        process.send(signal.SIGHUP)
+        process.wait_for(lambda: self.count(process) > done, "the end of a reload", PATIENCE_SECONDS)
+        return process.log[before:]
+
+    def test_under_load(self) -> None:
+        """Routes, certificates and timeouts change, and a broken file comes in between: nothing fails."""
+        upstreams = [ScriptedUpstream(self, Application()) for _ in range(2)]
+
+        def settings(number: int) -> str:
+            tls = "certificates: [{certificate: certificates/%s.pem, key: certificates/%s.key}]"
+            name = f"own-{number}"
+            self.authority.issue("localhost", "127.0.0.1", f"own-{number}.test", file=name)
+            return (
+                f"listeners: [{{kind: http, port: 0}}, {{kind: https, port: 0, {tls % (name, name)}}}]\n"
+                f"api: off\nlog: {{access: off}}\ntimeouts: {{keep_alive: {60 + number}s, response: {30 + number}s}}\n"
+                f"routes: {{/: '{upstreams[number % 2].url}', /extra-{number}: '{upstreams[0].url}'}}\n"
+                f"route_defaults: {{request_headers: {{set: {{X-Number: '{number}'}}}}}}\n"
+            )
+
+        process = self.serve(settings(0))
+        plain, secure = self.port_of(process, "Proxying http:"), self.port_of(process, "Proxying https:")
+        tunnels = [connect(plain) for _ in range(5)] + [self.secure(secure) for _ in range(5)]
+        for tunnel in tunnels:
+            tunnel.send(HANDSHAKE)
+            self.assertIn(b" 101 ", tunnel.head())
+        clients = [
+            Client(self, port, secure=is_secure, stays=stays)
+            for port, is_secure in ((plain, False), (secure, True))
+            for stays in (True, False)
+        ]
+
+        def wait_for_more() -> None:
+            goals = [client.answers + _REQUESTS for client in clients]
+            wait_for(
+                lambda: (
+                    any(client.failures for client in clients)
+                    or all(client.answers >= goal for client, goal in zip(clients, goals, strict=True))
+                ),
+                "more answers",
+                PATIENCE_SECONDS,
+            )
+
+        for number in range(1, 7):
+            wait_for_more()
+            told = self.reload(process, settings(number))
+            self.assertIn(f"routes./, routes./extra-{number - 1}, routes./extra-{number}, timeouts.keep_alive", told)
+            broken = settings(number) + "drain_seconds: soon\n"
+            told = self.reload(process, broken)
+            self.assertIn("drain_seconds: expected a number", told)
+            self.assertNotIn("applied", told)
+            for tunnel in tunnels:
+                tunnel.send(b"still there")
+                self.assertEqual(b"still there", tunnel.exactly(11))
+        wait_for_more()
+        for client in clients:
+            client.end()
+        self.assertEqual([], [failure for client in clients for failure in client.failures])
+        self.assertGreaterEqual(sum(client.answers for client in clients), 4 * 7 * _REQUESTS)
+        for tunnel in tunnels:
+            tunnel.close()
+        fresh = self.secure(secure)
+        self.assertIn(("DNS", "own-6.test"), (fresh.sock.getpeercert() or {})["subjectAltName"])  # type: ignore[attr-defined]
+        fresh.close()
+        self.assertNotIn("Traceback", process.log)
+
+    def test_signals_in_a_row(self) -> None:
+        """Each one is served, one after the other; one that comes at the end harms nobody."""
+        process = self.serve("listeners: [{kind: http, port: 0}]\napi: off\n")
+        for _ in range(5):
+            process.send(signal.SIGHUP)
+        process.wait_for(lambda: self.count(process), "the end of a reload", PATIENCE_SECONDS)
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGHUP)
+        self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
+        self.assertNotIn("Traceback", process.log)
+
+    def reload_command(self) -> subprocess.CompletedProcess[str]:
+        """Run `proxyd reload`."""
+        return subprocess.run(
+            [script("proxyd"), "reload", "--config", self.file],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    def test_the_command_without_an_api(self) -> None:
+        """It finds the process by its pid file, and the log has the answer."""
+        process = self.serve("listeners: [{kind: http, port: 0}]\napi: off\npid_file: pid\n")
+        process.wait_for(Path(self.directory / "pid").exists, "the pid file", PATIENCE_SECONDS)
+        self.file.write_text("listeners: [{kind: http, port: 0}]\napi: off\npid_file: pid\ndrain_seconds: 7\n")
+        done = self.reload_command()
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertEqual(
+            f"the API is off; SIGHUP was sent to process {process.pid}, and its log tells what came of it\n",
+            done.stdout,
+        )
+        process.wait_for_log("applied: drain_seconds", PATIENCE_SECONDS)
+
+    def test_the_command_and_a_bad_file(self) -> None:
+        """The problems are printed, and the process is not even asked."""
+        process = self.serve("listeners: [{kind: http, port: 0}]\napi: off\npid_file: pid\n")
+        self.file.write_text("listenrs: []\n")
+        done = self.reload_command()
+        self.assertEqual(
+            (78, f"{self.file}:1:1: listenrs: unknown option (did you mean listeners?)\n"),
+            (done.returncode, done.stderr),
+        )
+        self.assertEqual(0, self.count(process))
+
+    def test_the_command_when_nothing_runs(self) -> None:
+        """Status 1, and what was tried."""
+        self.file.write_text(f"api: {{port: {free_port()}}}\n")
+        done = self.reload_command()
+        self.assertEqual((1, ""), (done.returncode, done.stdout))
+        self.assertRegex(done.stderr, r"\Aproxyd: nothing was reloaded: the API cannot be reached: .*; there is no pid")

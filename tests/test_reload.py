@@ -1,0 +1,459 @@
+"""Tests of reloads: `proxyd.reload`, and what `proxyd.service` does with another configuration."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.builtins import KINDS
+from proxyd.config.loader import load
+from proxyd.core.reload import Report
+from proxyd.errors import ConfigError, Problem, TlsError
+from proxyd.http.resources import ForwardResource
+from proxyd.metrics.meters import Meters
+from proxyd.reload import Reloads, Take
+from proxyd.service import ProxyService
+from tests.certificates import Authority
+from tests.test_service import ServiceCase
+
+PATIENCE_SECONDS = 30.0
+
+
+class ThreadedClock(MemoryReactorClock):
+    """What threads have for the reactor is done when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_threads: SimpleQueue[Any] = SimpleQueue()
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        """Keep a call."""
+        self.from_threads.put((function, args))
+
+    def take_call(self) -> None:
+        """Wait for a call, and make it."""
+        function, args = self.from_threads.get(timeout=PATIENCE_SECONDS)
+        function(*args)
+
+
+class ReloadsTests(SynchronousTestCase):
+    """One after the other."""
+
+    def setUp(self) -> None:
+        self.clock = ThreadedClock()
+        self.done: list[object] = []
+        self.outcome: Report | BaseException = Report(("a",))
+        self.reloads = Reloads(self.prepare, self.clock, lambda: self.done.append("began"), self.done.append)
+
+    def prepare(self) -> Take:
+        """Read nothing."""
+        outcome = self.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return lambda: outcome
+
+    def test_one_waits_for_the_other(self) -> None:
+        """The second one begins when the first one is over."""
+        self.reloads.begin()
+        first, second = self.reloads.run(), self.reloads.run()
+        self.assertEqual(self.done, ["began"])
+        self.clock.take_call()
+        self.assertEqual(self.successResultOf(first), Report(("a",)))
+        self.assertNoResult(second)
+        self.clock.take_call()
+        self.assertEqual(self.done, ["began", Report(("a",))] * 2)
+        self.successResultOf(second)
+
+    def test_one_that_comes_too_early_waits(self) -> None:
+        """Until there is something that can be reloaded."""
+        early = self.reloads.run()
+        self.assertEqual(self.done, [])
+        self.reloads.begin()
+        self.clock.take_call()
+        self.assertTrue(self.successResultOf(early).is_good)
+
+    def test_after_the_end_it_is_refused(self) -> None:
+        """Nobody waits for ever, whenever it was asked for."""
+        early = self.reloads.run()
+        self.reloads.end()
+        late = self.reloads.run()
+        for asked in (early, late):
+            self.assertEqual(self.successResultOf(asked).problems, (Problem("proxyd is ending"),))
+        self.assertEqual(self.done, [])
+
+    def test_the_end_in_between(self) -> None:
+        """What was read is not used any more."""
+        self.reloads.begin()
+        running = self.reloads.run()
+        self.reloads.end()
+        self.clock.take_call()
+        self.assertEqual(self.successResultOf(running).problems, (Problem("proxyd is ending"),))
+
+    def test_problems(self) -> None:
+        """Each kind has its words; what nobody expected is in the log, and the next reload is served."""
+        self.reloads.begin()
+        bad = Problem("wrong", "a", "f", 1, 2)
+        cases = [
+            (ConfigError([bad]), "f:1:2: a: wrong"),
+            (TlsError("x.key", "no such file"), "x.key: TLS: no such file"),
+            (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+            (RuntimeError("x"), "unexpected error, see the log"),
+            (SystemExit(3), "unexpected error, see the log"),
+        ]
+        for error, words in cases:
+            self.outcome = error
+            with capturedLogs() as events:
+                asked = self.reloads.run()
+                self.clock.take_call()
+            report = self.successResultOf(asked)
+            self.assertEqual([str(problem) for problem in report.problems], [words])
+            self.assertEqual(self.done.pop(), report)
+            lines = [formatEvent(event) for event in events]
+            self.assertEqual(lines[-2:], [words, "the configuration stays as it was"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+    def test_who_does_not_wait_any_more(self) -> None:
+        """The reload goes on, and so do those behind it."""
+        self.reloads.begin()
+        first, second = self.reloads.run(), self.reloads.run()
+        first.addErrback(lambda failure: failure.trap(CancelledError))
+        first.cancel()
+        for _ in range(2):
+            self.clock.take_call()
+        self.assertTrue(self.successResultOf(second).is_good)
+        self.assertEqual(self.done.count("began"), 2)
+
+    def test_garbage_is_collected_again(self) -> None:
+        """Only the reading goes without."""
+        self.reloads.begin()
+        for outcome in (Report(), RuntimeError("x")):
+            self.outcome = outcome
+            self.reloads.run()
+            self.clock.take_call()
+            self.assertTrue(gc.isenabled())
+        self.flushLoggedErrors(RuntimeError)
+
+
+class ReloadCase(ServiceCase):
+    """Services with a file that changes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock: ThreadedClock = ThreadedClock()
+        self.file = self.directory / "proxyd.yaml"
+
+    def serve(self, settings: str, **options: Any) -> ProxyService:
+        """A service whose configuration is in a file; it is open."""
+        self.write(settings)
+        config = load(self.file, KINDS, self.environ)
+        service = ProxyService(config, KINDS, self.clock, environ=self.environ, file=self.file, **options)
+        self.addCleanup(service.close)
+        service.open()
+        return service
+
+    def write(self, settings: str) -> None:
+        """Put something else into the file; there is one listener, a unix socket, and no API unless they say so."""
+        if "listeners:" not in settings:
+            settings += "\nlisteners: [{kind: http, socket: http.sock}]\n"
+        if "api:" not in settings:
+            settings += "\napi: {socket: api.sock, open: true}\n"
+        self.file.write_text(settings)
+
+    def reload(self, service: ProxyService, settings: str | None = None) -> Report:
+        """Reload, with another configuration if there is one."""
+        if settings is not None:
+            self.write(settings)
+        asked: Deferred[Report] = service.reload()
+        self.clock.take_call()
+        return self.successResultOf(asked)
+
+    def applied(self, service: ProxyService, settings: str) -> tuple[str, ...]:
+        """What is applied of another configuration; there is nothing else to tell."""
+        report = self.reload(service, settings)
+        self.assertEqual((report.needs_restart, report.problems), ((), ()))
+        return report.applied
+
+    def resource(self, service: ProxyService, key: str) -> ForwardResource:
+        """The resource of a route, as the next request meets it."""
+        assert service.data_path is not None
+        entry = service.table.get(key)
+        assert entry is not None
+        resource = service.data_path.tree._build(entry) if entry.resource is None else entry.resource
+        assert isinstance(resource, ForwardResource)
+        return resource
+
+
+class ApplicationTests(ReloadCase):
+    """Everything that can be applied is, at once."""
+
+    def test_nothing_has_changed(self) -> None:
+        """It is said, and counted."""
+        service = self.serve("")
+        with capturedLogs() as events:
+            self.assertEqual(self.reload(service), Report())
+        self.assertIn("the configuration says the same as before", [formatEvent(event) for event in events])
+        assert isinstance(service.meters, Meters)
+        self.assertEqual(service.meters.reloads, {"applied": 1, "refused": 0})
+
+    def test_routes(self) -> None:
+        """They come, change and go; those of the API stay on top, and one that stays keeps its activity."""
+        service = self.serve("routes: {/gone: http://a.test, /same: http://a.test, /over: http://a.test}")
+        self.assertEqual(self.ask(service, 1, "POST /api/routes/over", {"target": "http://api.test"})[0], 201)
+        same = service.table.get("/same")
+        applied = self.applied(service, "routes: {/new: http://b.test, /same: http://a.test, /over: http://b.test}")
+        self.assertEqual(applied, ("routes./gone", "routes./over", "routes./new"))
+        self.assertEqual(self.keys(service), ["/new", "/over", "/same"])
+        over = service.table.get("/over")
+        assert over is not None
+        self.assertEqual(over.route.upstream.url, "http://api.test")
+        self.assertIs(service.table.get("/same"), same)
+
+    def test_options_that_routes_inherit(self) -> None:
+        """The resources are made again, those of the API's routes, too."""
+        service = self.serve("routes: {/a: http://a.test}")
+        self.ask(service, 1, "POST /api/routes/b", {"target": "http://b.test"})
+        before = [self.resource(service, key) for key in ("/a", "/b")]
+        for key, resource in zip(("/a", "/b"), before, strict=True):
+            entry = service.table.get(key)
+            assert entry is not None
+            entry.resource = resource
+        self.applied(service, "routes: {/a: http://a.test}\ntimeouts: {connect: 7s}\nroute_defaults: {websocket: off}")
+        for key, resource in zip(("/a", "/b"), before, strict=True):
+            after = self.resource(service, key)
+            self.assertIsNot(after, resource)
+            self.assertIs(after.pool, resource.pool)
+            self.assertEqual((after.connect_seconds, after._takes_websockets), (7, False))
+
+    def test_sites(self) -> None:
+        """Limits, timeouts, trusted proxies, health checks and pages."""
+        (self.directory / "pages").mkdir()
+        (self.directory / "pages/404.html").write_text("mine")
+        service = self.serve("")
+        self.assertEqual(
+            self.applied(
+                service,
+                "limits: {header_count: 3}\ntimeouts: {header: 7s}\ntrusted_proxies: [192.0.2.0/24]\n"
+                "health: {live: /l}\nerrors: {directory: pages}\n",
+            ),
+            ("trusted_proxies", "errors.directory", "health.live", "timeouts.header", "limits.header_count"),
+        )
+        assert service.data_path is not None
+        for site in service.data_path.sites:
+            self.assertEqual((site.settings.limits.header_count, site.settings.timeouts.header), (3, 7))
+            self.assertTrue(site.peer_at("192.0.2.1", secure=False).trusted)
+        self.assertEqual(self.ask(service, 0, "GET /l")[0], 200)
+        self.assertEqual(self.ask(service, 0, "GET /x"), (404, b"mine"))
+        self.assertEqual(self.ask(service, 0, "GET /x", fields="A: b\r\nC: d\r\n")[0], 431)
+
+    def test_the_pool(self) -> None:
+        """Its numbers hold for the pools that are there."""
+        service = self.serve("routes: {/a: http://a.test}")
+        pool = self.resource(service, "/a").pool
+        self.applied(service, "routes: {/a: http://a.test}\npool: {idle_seconds: 7, connections_per_upstream: 2}")
+        self.assertEqual((pool._idle_seconds, pool._limit), (7, 2))
+
+    def test_the_log(self) -> None:
+        """Level and form of the lines, and of the access log."""
+        service = self.serve("")
+        observer = service.observer()
+        self.assertIs(observer, service.observer())
+        applied = self.applied(service, "log: {level: error, format: json, access: json, access_file: access}")
+        self.assertEqual(applied, ("log.format", "log.level", "log.access", "log.access_file"))
+        self.assertEqual(observer._least, 3)
+        self.ask(service, 0, "GET /x")
+        self.clock.advance(1)
+        service.close()
+        self.assertTrue((self.directory / "access").read_text().startswith('{"time"'))
+
+    def test_a_log_that_was_moved_is_opened_again(self) -> None:
+        """As those who rotate logs want it; what came before is in the old one."""
+        service = self.serve("log: {access_file: access}")
+        self.ask(service, 0, "GET /one")
+        (self.directory / "access").rename(self.directory / "old")
+        self.reload(service)
+        self.ask(service, 0, "GET /two")
+        self.clock.advance(1)
+        service.close()
+        for name, path in (("old", "/one"), ("access", "/two")):
+            (line,) = (self.directory / name).read_text().splitlines()
+            self.assertIn(path, line)
+
+    def test_the_token_of_the_api(self) -> None:
+        """The new one is asked for at once; so are other limits, and other ways to read options."""
+        service = self.serve("api: {socket: api.sock, token: one}")
+        applied = self.applied(
+            service,
+            "api: {socket: api.sock, token: two, route_options: verbatim}\nlimits: {api_body: 60, route_path: 9}\n",
+        )
+        self.assertEqual(applied, ("api.token", "api.route_options", "limits.api_body", "limits.route_path"))
+        posted = {"target": "http://x", "strip_prefix": "maybe"}
+        for token, path, body, status in (
+            ("one", "a", posted, 403),
+            ("two", "a", posted, 201),
+            ("two", "a" * 10, posted, 414),
+            ("two", "a", {"target": "http://x/" + "x" * 60}, 413),
+        ):
+            fields = f"Authorization: token {token}\r\n"
+            self.assertEqual(self.ask(service, 1, f"POST /api/routes/{path}", body, fields)[0], status, path)
+
+    def test_the_pid_file(self) -> None:
+        """It moves."""
+        service = self.serve("pid_file: one")
+        self.assertEqual(self.applied(service, "pid_file: two"), ("pid_file",))
+        self.assertEqual((self.directory / "two").read_text(), str(os.getpid()))
+        self.assertFalse((self.directory / "one").exists())
+        service.close()
+        self.assertFalse((self.directory / "two").exists())
+
+    def test_the_drain(self) -> None:
+        """The next end takes as long as the file says now."""
+        service = self.serve("")
+        self.applied(service, "drain_seconds: 7")
+        self.assertEqual(service._config.drain_seconds, 7)
+
+    def test_redirects(self) -> None:
+        """They lead to where the file says now."""
+        service = self.serve("listeners: [{kind: redirect, port: 0, to_port: 1}]")
+        self.applied(service, "listeners: [{kind: redirect, port: 0, to_port: 2}]")
+        assert service.data_path is not None
+        listener = service.data_path.listeners[0]
+        self.assertEqual(listener.purpose, "Redirecting to HTTPS on port 2 from")
+        self.assertEqual(self.ask(service, 0, "GET /x")[0], 301)
+
+    def test_certificates(self) -> None:
+        """Other ones, and the same ones with something else in them; of the API, too."""
+        authority = Authority(self.directory)
+        for name in ("one", "two", "three"):
+            authority.issue(f"{name}.test", file=name)
+        listener = "listeners: [{kind: https, socket: http.sock, certificates: [{certificate: %s.pem, key: %s.key}]}]\n"
+        api = "api: {socket: api.sock, open: true, tls: {certificates: [{certificate: %s.pem, key: %s.key}]}}\n"
+        service = self.serve(listener % ("one", "one") + api % ("one", "one"))
+
+        def names() -> list[str]:
+            assert service.data_path is not None
+            return [name for name, _ in service.data_path.certificates()]
+
+        applied = self.applied(service, listener % ("two", "two") + api % ("one", "one"))
+        self.assertEqual((applied, names()), (("listeners[0].certificates",), ["two.test", "one.test"]))
+        authority.issue("renewed.test", file="two")
+        applied = self.applied(service, listener % ("two", "two") + api % ("three", "three"))
+        self.assertEqual((applied, names()), (("api.tls.certificates",), ["renewed.test", "three.test"]))
+
+    def test_without_a_file(self) -> None:
+        """Of a command line, what it names is read again."""
+        service = self.open("listeners: [{kind: http, socket: '{directory}/s'}]\napi: off\n")
+        self.assertEqual(self.reload(service), Report())
+
+    def test_the_directory_does_not_matter(self) -> None:
+        """The file is found from elsewhere, and says the same there."""
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.directory)
+        self.file = Path("proxyd.yaml")
+        service = self.serve("pid_file: pid")
+        os.chdir("/")
+        self.assertEqual(self.reload(service), Report())
+
+
+class RestartTests(ReloadCase):
+    """What cannot be applied."""
+
+    def test_it_is_said_every_time(self) -> None:
+        """As long as it is in the file; the rest is applied."""
+        service = self.serve("")
+        wanted = "listeners: [{kind: http, socket: other.sock}]\ndrain_seconds: 7\n"
+        for applied in (("drain_seconds",), ()):
+            with capturedLogs() as events:
+                self.assertEqual(self.reload(service, wanted), Report(applied, ("listeners[0].socket",)))
+            lines = [formatEvent(event) for event in events]
+            self.assertIn("changed, but needs a restart: listeners[0].socket", lines)
+        self.assertEqual(self.reload(service, "drain_seconds: 7"), Report())
+
+    def test_the_api(self) -> None:
+        """It stays where it is, or off."""
+        service = self.serve("")
+        self.assertEqual(self.reload(service, "api: off").needs_restart, ("api",))
+        self.assertEqual(self.ask(service, 1, "GET /api/routes")[0], 200)
+
+
+class RefusalTests(ReloadCase):
+    """A file that cannot be used changes nothing."""
+
+    def assert_refused(self, settings: str, *words: str, before: str = "") -> None:
+        """It is refused with these problems, and everything is as it was."""
+        service = self.serve(before + "\nroutes: {/a: http://a.test}")
+        held = self.resource(service, "/a")
+        entry = service.table.get("/a")
+        assert entry is not None
+        entry.resource = held
+        config = service._config
+        names = sorted(path.name for path in self.directory.iterdir())
+        report = self.reload(service, settings + "\nroutes: {/b: http://b.test}\ndrain_seconds: 7\n")
+        problems = [str(problem).replace(f"{self.directory}/", "") for problem in report.problems]
+        self.assertEqual((report.applied, report.needs_restart, problems), ((), (), list(words)))
+        self.assertIs(service._config, config)
+        self.assertEqual((self.keys(service), entry.resource), (["/a"], held))
+        self.assertEqual(sorted(path.name for path in self.directory.iterdir()), names)
+        assert isinstance(service.meters, Meters)
+        self.assertEqual(service.meters.reloads, {"applied": 0, "refused": 1})
+        service.close()
+
+    def test_every_problem_is_told(self) -> None:
+        """With its place."""
+        self.assert_refused(
+            "timeouts: {header: soon}\nlog: {level: '${LEVEL}'}",
+            "proxyd.yaml:1:20: timeouts.header: expected a duration such as 5s, 100ms, 2m or 1h, got 'soon'",
+            "proxyd.yaml:2:14: log.level: ${LEVEL} is not set",
+        )
+
+    def test_no_yaml(self) -> None:
+        """One problem, with its place."""
+        service = self.serve("")
+        self.file.write_text("a: [")
+        asked = service.reload()
+        self.clock.take_call()
+        self.assertEqual(len(self.successResultOf(asked).problems), 1)
+
+    def test_no_file(self) -> None:
+        """It was there at the start."""
+        service = self.serve("")
+        self.file.unlink()
+        (problem,) = self.reload(service).problems
+        self.assertEqual(problem, Problem("cannot be read: No such file or directory", file=str(self.file)))
+
+    def test_tls_towards_upstreams(self) -> None:
+        """A bundle that is not there, of a route that is new."""
+        self.assert_refused(
+            "route_defaults: {upstream_tls: {ca: none.pem}}", "none.pem: TLS: no such file or directory"
+        )
+
+    def test_certificates(self) -> None:
+        """Of a listener that is there, of one that only a restart would open, and of the API."""
+        authority = Authority(self.directory)
+        authority.issue("localhost", file="good")
+        one = "{kind: https, socket: tls.sock, certificates: [{certificate: %s.pem}]}"
+        certificates = "certificates: [{certificate: good.pem, key: good.key}]"
+        missing = "none.pem: TLS: no such file or directory"
+        before = f"listeners: [{{kind: https, socket: tls.sock, {certificates}}}]"
+        self.assert_refused(f"listeners: [{one % 'none'}]", missing, before=before)
+        self.assert_refused(f"listeners: [{{kind: http, socket: http.sock}}, {one % 'none'}]", missing)
+        api = "api: {socket: api.sock, open: true, tls: {%s}}"
+        self.assert_refused(api % "certificates: [{certificate: none.pem}]", missing, before=api % certificates)
+
+    def test_files_that_cannot_be_written(self) -> None:
+        """The access log, the pid file, the token."""
+        (self.directory / "file").write_text("")
+        self.assert_refused("log: {access_file: file/x}", "file/x: Not a directory")
+        self.assert_refused("log: {access_file: file}\npid_file: file/x", "file/x: Not a directory")
+        self.assert_refused("api: {socket: api.sock}\nstate_directory: file/x", "file/x/token: Not a directory")
+
+    def test_the_directory_of_pages(self) -> None:
+        """It has to be one."""
+        self.assert_refused("errors: {directory: none}", "none: errors.directory: there is no such directory")
