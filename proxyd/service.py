@@ -455,7 +455,6 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        self.reader.read_options = options_reader(config, self._kinds)
         if self._api_root is not None and tokens is not None:
             self._api_root.accept(tokens)
         if self._routes_api is not None:
