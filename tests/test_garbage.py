@@ -6,7 +6,7 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.garbage import MANY_ROUTES, Exemptions, collecting_later, exempt_many
+from proxyd.garbage import EXEMPTIONS_A_ROUND, MANY_ROUTES, Exemptions, collecting_later, exempt_many
 
 
 class GarbageTests(SynchronousTestCase):
@@ -48,6 +48,19 @@ class GarbageTests(SynchronousTestCase):
             gc.collect()
             self.assertEqual(is_exempt, gc.get_freeze_count() > 0, count)
             gc.unfreeze()
+
+    def test_now_and_then_all_is_looked_through(self) -> None:
+        """What became garbage after it was exempt does not stay for ever."""
+        count = 0
+        exemptions = Exemptions(lambda: count)
+        exemptions.begin()
+        self.addCleanup(exemptions.end)
+        are_exempt = []
+        for _ in range(EXEMPTIONS_A_ROUND + 1):
+            gc.collect()
+            are_exempt.append(gc.get_freeze_count() > 0)
+            count += MANY_ROUTES
+        self.assertEqual([*[True] * (EXEMPTIONS_A_ROUND - 1), False, True], are_exempt)
 
     def test_the_end_of_it(self) -> None:
         """Nothing is exempt, and nobody looks after collections; a second end does nothing."""
