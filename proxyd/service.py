@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
+from proxyd.garbage import Exemptions, exempt_many
 from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
@@ -64,6 +66,9 @@ from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
 from proxyd.workers.servers import Front
+
+# Of more static routes than these the start tells only how many there are.
+_MAX_ANNOUNCED = 50
 
 
 class ProxyService(Service):
@@ -102,6 +107,7 @@ class ProxyService(Service):
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
         self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
@@ -275,6 +281,7 @@ class ProxyService(Service):
     def _begin(self, data_path: DataPath) -> None:
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
+            self._exemptions.begin()
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
@@ -323,9 +330,12 @@ class ProxyService(Service):
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
-        for key, spec in self._config.routes.items():
+        routes = self._config.routes
+        for key, spec in islice(routes.items(), _MAX_ANNOUNCED):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
+        if len(routes) > _MAX_ANNOUNCED:
+            self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
 
     def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
@@ -452,6 +462,7 @@ class ProxyService(Service):
                 take_tls()
             self._static_routes = routes
             self.feed.set_static(routes.values())
+            exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
         return take
@@ -481,7 +492,6 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        self.reader.read_options = options_reader(config, self._kinds)
         if self._api_root is not None and tokens is not None:
             self._api_root.accept(tokens)
         if self._routes_api is not None:
@@ -528,6 +538,7 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
+        self._exemptions.end()
         data_path, self.data_path = self.data_path, None
         for streams in (self._events, self._servers_api):
             if streams is not None:
