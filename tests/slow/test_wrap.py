@@ -13,7 +13,7 @@ from twisted.trial import unittest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.slow.test_jupyterhub import Hub
+from tests.slow.test_jupyterhub import INTERNAL_SSL, Hub
 from tests.support import wait_for
 from tests.wire import ScriptedUpstream, answering
 
@@ -210,3 +210,18 @@ c.Spawner.default_url = "/proxy/{upstream.port}/"
             self.assertEqual(403, bob.session.get(url, timeout=SECONDS).status_code)
         self.assertNotIn("version", "\n".join(line for line in hub.process.log.splitlines() if "[W " in line))
         self.assertNotIn("Traceback", hub.process.log)
+
+
+class InternalSslTests(unittest.SynchronousTestCase):
+    """All that is between Hub, proxy and application's proxy is encrypted."""
+
+    def test_an_application(self) -> None:
+        """It is reached as without, and nobody without a certificate of the Hub's gets to its proxy."""
+        hub = Hub(self, INTERNAL_SSL + WRAP)
+        with hub.process.log_on_failure():
+            alice = Person(hub, "alice")
+            told = alice.arrive("/hub/spawn/alice", "/user/alice/").json()
+            self.assertEqual("https://", told["environ"]["JUPYTERHUB_SERVICE_URL"][:8])
+            self.assertNotIn("JUPYTERHUB_SSL_KEYFILE", told["environ"])
+            with self.assertRaises(requests.ConnectionError):
+                requests.get(told["environ"]["JUPYTERHUB_SERVICE_URL"] + "api", verify=False, timeout=10)
