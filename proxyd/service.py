@@ -75,7 +75,8 @@ class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start, and `front` is for the server at `base_url` itself. Opening happens in `privilegedStartService`, while
+    the start, `front` is for the server at `base_url` itself, and with a `cookie_key` none is kept on disk. Opening
+    happens in `privilegedStartService`, while
     the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
@@ -91,8 +92,10 @@ class ProxyService(Service):
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
         front: Front | None = None,
+        cookie_key: bytes = b"",
     ) -> None:
         self._front = front
+        self._cookie_key = cookie_key
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
@@ -185,6 +188,7 @@ class ProxyService(Service):
             state=state_directory(config.state_directory, self._environ),
             supervisor=self.supervisor,
             front=self._front,
+            cookie_key=self._cookie_key,
             environ=self._environ,
             touch_of=activity.touch_of,
         )

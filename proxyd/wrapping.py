@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxyd.auth.hub import HUB_VERSION
-from proxyd.compat.native import WrapSetup
+from proxyd.compat.native import TOKENS, WrapSetup
 from proxyd.core.landing import landing_path
 from proxyd.errors import ServerStartError
 from proxyd.http.streaming import StreamingResource
@@ -30,7 +31,9 @@ class WrapService(ProxyService):
     def __init__(
         self, setup: WrapSetup, kinds: Kinds, reactor: Any, *, environ: MutableMapping[str, str] = os.environ
     ) -> None:
-        super().__init__(setup.config, kinds, reactor, environ=environ, front=self)
+        # The application has the same user as we, and could read a file; without one, a restart is a silent login.
+        key = secrets.token_bytes(32)
+        super().__init__(setup.config, kinds, reactor, environ=environ, front=self, cookie_key=key)
         self._setup = setup
         self._prefix = str(setup.config.base_url)
         self.status = 0
@@ -73,6 +76,7 @@ class WrapService(ProxyService):
             environ=self._setup.environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
             stderr_is_error=True,
+            secrets=tuple(filter(None, map(self._environ.get, TOKENS))),
         )
         supervisor.news.exit_watchers.append(self._app_exited)
         return supervisor

@@ -33,7 +33,10 @@ _FOREIGN = re.compile(r"--[A-Z][A-Za-z0-9]*\.[A-Za-z_][A-Za-z0-9_.]*(?:=.*)?", r
 _IGNORED = ("--NotebookApp.allow_origin",)
 _ORIGIN_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
 _ALL_ADDRESSES = frozenset({"", "*", "0.0.0.0"})
-_SECRETS = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN", "JUPYTERHUB_SSL_KEYFILE")
+TOKENS = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
+"""Variables that hold the Hub's token; the second one is its old name."""
+
+_SECRETS = (*TOKENS, "JUPYTERHUB_SSL_KEYFILE")
 
 # What a wrapped application may take before it ends, the 5 s before it is killed included: the Hub waits longer.
 _DRAIN_SECONDS = 1.0
@@ -235,7 +238,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         log=LogSettings(level=level, access="combined" if level in {"debug", "info"} else "off"),
         drain_seconds=_DRAIN_SECONDS,
     )
-    tokens = [environ[secret] for secret in _SECRETS[:2] if environ.get(secret)]
+    tokens = [environ[name] for name in TOKENS if environ.get(name)]
     return WrapSetup(
         config=config,
         name=name,

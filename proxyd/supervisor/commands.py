@@ -33,6 +33,7 @@ class Surroundings:
     watcher: Watcher
     news: News
     stderr_is_error: bool = False
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:

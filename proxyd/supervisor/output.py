@@ -14,12 +14,20 @@ _MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows
 class Output:
     """The lines of one server. `label` is what the log calls it; `printed` is called with each line.
 
-    `stderr_is_error` tells whether what it says on its standard error is logged as errors.
+    `stderr_is_error` tells whether what it says on its standard error is logged as errors. `secrets` are shown nowhere.
     """
 
     _log = Logger()
 
-    def __init__(self, label: str, printed: Callable[[str], None], *, stderr_is_error: bool = False) -> None:
+    def __init__(
+        self,
+        label: str,
+        printed: Callable[[str], None],
+        *,
+        stderr_is_error: bool = False,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._secrets = secrets
         self._stderr_level = LogLevel.error if stderr_is_error else LogLevel.info
         self._label = label
         self._printed = printed
@@ -53,6 +61,8 @@ class Output:
 
     def _add(self, stream: int, line: bytes | bytearray) -> None:
         text = line.rstrip(b"\r").decode("utf-8", "replace")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         self._lines.append(text)
         self._kept += len(text) + 1
         while self._kept > _MAX_KEPT:

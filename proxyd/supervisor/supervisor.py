@@ -30,7 +30,7 @@ class Supervisor:
     """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
 
     `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it. `stderr_is_error` tells
-    whether what servers say on their standard error is logged as errors.
+    whether what servers say on their standard error is logged as errors; `secrets` are left out of all they print.
     """
 
     _log = Logger()
@@ -45,6 +45,7 @@ class Supervisor:
         environ: Mapping[str, str] = os.environ,
         open_files: int = 0,
         stderr_is_error: bool = False,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         run = uuid4().hex
         self._watcher = Watcher(run)
@@ -61,6 +62,7 @@ class Supervisor:
             watcher=self._watcher,
             news=self.news,
             stderr_is_error=stderr_is_error,
+            secrets=secrets,
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()

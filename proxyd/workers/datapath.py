@@ -61,7 +61,7 @@ class DataPath:
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
     `supervisor` there are no managed servers; `front` is for the one at `base_url` itself. `environ` is for what the
-    configuration leaves to it; `touch_of` is that of `AuthEnvironment`.
+    configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class DataPath:
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
         state: Path | None = None,
+        cookie_key: bytes = b"",
         supervisor: IServerSupervisor | None = None,
         front: Front | None = None,
         environ: Mapping[str, str] | None = None,
@@ -92,6 +93,7 @@ class DataPath:
         self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
+        self._cookie_key = cookie_key
         self._state = state or state_directory(config.state_directory, {})
         self._environ = environ
         self._touch_of = touch_of
@@ -202,6 +204,7 @@ class DataPath:
             wall_clock=time.time,
             trusts=TrustedProxies(config.trusted_proxies).trusts,
             state=self._state,
+            cookie_key=self._cookie_key,
             reactor=self._main,
             environ=self._environ,
             touch_of=self._touch_of,

@@ -238,10 +238,13 @@ class ServingTests(WrapCase):
         self.assertNotIn("5ecre7", self.process.log)
 
     def test_a_token_that_was_asked_for(self) -> None:
-        """`--pass-hub-token` leaves it where it was."""
+        """`--pass-hub-token` leaves it where it was; what the application says of it is shown nowhere."""
         self.options = (*self.options, "--pass-hub-token")
-        self.wrap("{port}")
+        self.wrap("--tell-token", "{port}")
         self.assertEqual("5ecre7", self.told()["environ"]["JUPYTERHUB_API_TOKEN"])
+        self.process.wait_for_log("the token is ***")
+        self.assertNotIn("5ecre7", self.process.log)
+        self.assertEqual([], list(self.directory.rglob("cookie-key")))
 
     def test_the_output(self) -> None:
         """In the log, line by line, the error output as errors, which show without the rest as well."""

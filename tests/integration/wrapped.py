@@ -76,6 +76,8 @@ async def main() -> None:
     """Serve for ever."""
     print("said on the output", flush=True)
     print("said on the error output", file=sys.stderr, flush=True)
+    if "--tell-token" in sys.argv:
+        print("the token is", os.environ["JUPYTERHUB_API_TOKEN"], flush=True)
     if "--stubborn" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
