@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -40,6 +40,8 @@ from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
+
+F = TypeVar("F", bound=ForwardResource)
 
 
 @attrs.define(eq=False)
@@ -108,8 +110,7 @@ class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
     Patterns, ports and servers are those of the configuration; `supervisor` decides when servers are ready. With a
-    `root`, that resource is served in place of all that.
-    `state` is the directory of what is kept.
+    `root`, that resource is served in place of all that. `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -143,6 +144,11 @@ class Harness:
             rewriting: Rewriting | None = None,
         ) -> ForwardResource:
             return ForwardResource(route, options, pool, config.timeouts, rewriting=rewriting)
+
+        def forward_as(
+            kind: type[F], plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+        ) -> F:
+            return kind(plan, options, pool, config.timeouts, rewriting=rewriting)
 
         def make_rewriting(functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
             if not functions:
@@ -194,7 +200,9 @@ class Harness:
             self.pools,
             wall_clock=self.clock.seconds,
             make_rewriting=make_rewriting,
-            build=forward,
+            forward=forward_as,
+            run=maybeDeferred,
+            clock=self.clock,
         )
         self.servers.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)

@@ -49,7 +49,7 @@ class ScriptedSupervisor:
     """
 
     def __init__(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        self._specs: dict[str, ServerSpec] = {**specs}
+        self._specs = dict[str, ServerSpec](specs.items())
         self._ready: dict[str, tuple[Place, ServerSpec]] = {}
         self.waiting: dict[str, list[Deferred[ILease]]] = {}
         self.leases: list[ScriptedLease] = []
@@ -133,7 +133,7 @@ class ScriptedSupervisor:
 
     def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
         """These are the servers; what has gone is not there any more."""
-        self._specs = {**specs}
+        self._specs = dict[str, ServerSpec](specs.items())
         for name in self._ready.keys() - specs.keys():
             del self._ready[name]
 
