@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -58,13 +59,18 @@ class Supervisor:
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
+        self._has_begun = False
         self._is_closing = False
         self.replace(specs)
 
     def begin(self) -> None:
         """Start what is to run from the beginning."""
+        self._has_begun = True
+        self._start_eager(self._servers.keys())
+
+    def _start_eager(self, names: Collection[str]) -> None:
         for name, server in self._servers.items():
-            if server.spec.start == "eager" and server.spec.is_managed:
+            if name in names and server.spec.start == "eager" and server.spec.is_managed:
                 self.start(name).addErrback(self._start_failed)
 
     # Asking.
@@ -119,8 +125,13 @@ class Supervisor:
         stopped = self.stop(name)
         return stopped.addCallback(lambda _: self.start(name))
 
-    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        """From now on these are the servers; what has changed or left ends with its last lease."""
+    def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
+        """From now on these are the servers; what has changed or left ends with its last lease.
+
+        What is new and to run from the beginning is started. Another `base_url` changes all of them.
+        """
+        if base_url is not None:
+            self._around = attrs.evolve(self._around, base_url=base_url)
         for name in self._servers.keys() - specs.keys():
             server = self._servers.pop(name)
             self._log.info("server {server} is removed", server=name)
@@ -130,9 +141,11 @@ class Supervisor:
         for name, spec in specs.items():  # in their order
             server = servers.get(name) or _Server(name, spec, self._around)
             self._servers[name] = server
-            server.change(spec)
+            server.change(spec, self._around)
             if not spec.is_reachable:
                 self._log.warn("server {server} has neither command, port nor socket", server=name)
+        if self._has_begun:
+            self._start_eager(self._servers.keys() - servers.keys())
 
     def shutdown(self, number: int = signal.SIGTERM) -> Deferred[None]:
         """Stop everything; fires once nothing is left.
@@ -179,7 +192,7 @@ class _Server:
         self._left: Callable[[], None] | None = None
         self.listeners: list[Callable[[int, str], None]] = []
         self.spec = spec
-        self._running = spec
+        self._running = spec, around.base_url
         self._former: list[Instance] = []
         self.instances = self._make_instances([])
 
@@ -197,9 +210,10 @@ class _Server:
         least.want()
         return min(ready, key=lambda instance: instance.load)
 
-    def change(self, spec: ServerSpec) -> None:
-        """Become `spec`, once nobody uses what runs."""
+    def change(self, spec: ServerSpec, around: Surroundings) -> None:
+        """Become `spec` in these surroundings, once nobody uses what runs."""
         self.spec = spec
+        self._around = around
         self._settle()
 
     def leave(self, left: Callable[[], None]) -> None:
@@ -216,8 +230,8 @@ class _Server:
             instances = self.instances
             ends = [instance.retire() for instance in instances]
             _all(ends).addBoth(lambda _: left())
-        elif self.spec != self._running:
-            self._running = self.spec
+        elif (self.spec, self._around.base_url) != self._running:
+            self._running = self.spec, self._around.base_url
             former, self.instances = self.instances, []
             self._former += former
             for instance in former:

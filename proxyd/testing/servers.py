@@ -131,7 +131,7 @@ class ScriptedSupervisor:
         listeners.append(printed)
         return lambda: listeners.remove(printed)
 
-    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
+    def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
         """These are the servers; what has gone is not there any more."""
         self._specs = dict[str, ServerSpec](specs.items())
         for name in self._ready.keys() - specs.keys():

@@ -24,7 +24,7 @@ from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import HeaderChanges, RouteOptions
 from proxyd.model.servers import Place, ServerSpec
 from proxyd.model.settings import Config
-from proxyd.option import ByteCount, Function, Seconds
+from proxyd.option import ByteCount, Function, Seconds, ServerName
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.rawsocket import RawPlan
 from proxyd.workers.guards import Guards
@@ -71,6 +71,7 @@ class Servers:
         self._pools = pools
         self._make_rewriting = make_rewriting
         self._forward = forward
+        self._served: tuple[dict[ServerName, ServerSpec], str] | None = None  # what the supervisor began with
         self._mounted: list[tuple[str, ...]] = []
         self._around = Surroundings(
             supervisor=supervisor, pages=PlainPages(), activity=Activity(wall_clock), run=run, clock=clock
@@ -97,6 +98,9 @@ class Servers:
         """
         around = self._around
         around.base_url, around.max_seconds = config.base_url, config.timeouts.response
+        before, self._served = self._served, (dict(config.servers), config.base_url)
+        if before is not None and before != self._served:
+            self._supervisor.replace(config.servers, config.base_url)
         for segments in self._mounted:
             self._tree.unmount(segments)
         self._mounted = []
