@@ -31,6 +31,7 @@ from proxyd.core.target import decode_path, key_of
 from proxyd.core.templates import names_at
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError, ServerStartError, TemplateError, UnknownServerError, UpstreamError
+from proxyd.http.activity import Activity
 from proxyd.http.ports import Handler
 from proxyd.http.rawsocket import refuse_all_but_handshakes
 from proxyd.http.resources import ForwardResource
@@ -72,18 +73,6 @@ class PlainPages:
         """503, with the time after which another attempt may go better."""
         retry = b"Retry-After: %d" % max(1, math.ceil(error.retry_seconds))
         request.fail(RequestError(503, str(error), (retry,)))
-
-
-class Activity:
-    """When something last happened on any of the servers: seconds since the epoch, 0 for never."""
-
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
-        self.last = 0.0
-        self._wall_clock = wall_clock
-
-    def touch(self) -> None:
-        """It happens now."""
-        self.last = self._wall_clock()
 
 
 class Build(Protocol):

@@ -17,6 +17,7 @@ from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import connection_gate, request_gate
@@ -184,6 +185,7 @@ class Harness:
         guards.mount(self.tree)
         if config.patterns:
             self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
+        self.activity = Activity(self.clock.seconds)
         self.ports = Ports(
             self.tree,
             UnknownNames(),
@@ -191,6 +193,7 @@ class Harness:
             make_pools=lambda _: self.pools,
             make_rewriting=make_rewriting,
             build=forward,
+            activity=self.activity,
         )
         self.ports.apply(config, defaults, guards)
         self.supervisor = ScriptedSupervisor(config.servers)
@@ -198,11 +201,11 @@ class Harness:
             self.tree,
             self.supervisor,
             self.pools,
-            wall_clock=self.clock.seconds,
             make_rewriting=make_rewriting,
             forward=forward_as,
             run=maybeDeferred,
             clock=self.clock,
+            activity=self.activity,
         )
         self.servers.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)

@@ -18,6 +18,7 @@ from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import RequestGate, connection_gate, request_gate
@@ -102,6 +103,7 @@ class DataPath:
             gate=self._request_gate(config),
         )
         self._guards.mount(self.tree)
+        self.activity = Activity(time.time)
         self.ports = Ports(
             self.tree,
             names,
@@ -109,6 +111,7 @@ class DataPath:
             make_pools=self._make_pools,
             make_rewriting=self._make_rewriting,
             build=self._serve_port,
+            activity=self.activity,
         )
         self.servers: Servers | None = None
         if supervisor is not None:
@@ -116,11 +119,11 @@ class DataPath:
                 self.tree,
                 supervisor,
                 self.pools,
-                wall_clock=time.time,
                 make_rewriting=self._make_rewriting,
                 forward=self._serve_prefixed,
                 run=self._in_thread,
                 clock=main_reactor,
+                activity=self.activity,
             )
         self._apply_what_is_beside_routes()
         self.sites: list[Site] = []

@@ -14,7 +14,8 @@ from proxyd.core.managed import Decisions, override
 from proxyd.core.prefixed import PrefixedPlan
 from proxyd.core.target import decode_path, key_of
 from proxyd.core.templates import names_at
-from proxyd.http.managed import Activity, Build, ManagedResource, PlainPages, ServerPages, Surroundings
+from proxyd.http.activity import Activity
+from proxyd.http.managed import Build, ManagedResource, PlainPages, ServerPages, Surroundings
 from proxyd.http.rawsocket import RawSocketResource
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
@@ -51,7 +52,7 @@ class Servers:
 
     `pools` has the connections to them. `make_rewriting` makes what functions do to responses, from them and from what
     they are offered. `forward` makes what forwards. `run` calls what may block, in a thread, and `clock` has its time.
-    `pages` may be replaced: it is asked for each request.
+    `activity` is told of what counts. `pages` may be replaced: it is asked for each request.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class Servers:
         supervisor: IServerSupervisor,
         pools: Pools,
         *,
-        wall_clock: Callable[[], float],
         make_rewriting: Callable[[tuple[Function, ...], Mapping[str, object]], Rewriting | None],
         forward: Forward,
         run: Callable[[Callable[[], Decisions]], Deferred[Decisions]],
         clock: Any,
+        activity: Activity,
     ) -> None:
         self._tree = tree
         self._supervisor = supervisor
@@ -73,14 +74,7 @@ class Servers:
         self._forward = forward
         self._served: tuple[dict[ServerName, ServerSpec], str] | None = None  # what the supervisor began with
         self._mounted: list[tuple[str, ...]] = []
-        self._around = Surroundings(
-            supervisor=supervisor, pages=PlainPages(), activity=Activity(wall_clock), run=run, clock=clock
-        )
-
-    @property
-    def last_activity(self) -> float:
-        """When something last happened on any of them: seconds since the epoch, 0 for never."""
-        return self._around.activity.last
+        self._around = Surroundings(supervisor=supervisor, pages=PlainPages(), activity=activity, run=run, clock=clock)
 
     @property
     def pages(self) -> ServerPages:

@@ -291,7 +291,7 @@ class WordsTests(ManagedTestCase):
             upstream.send(OK[-1:])
             self.assertEqual(bool(before), lease.touches > before)
             self.assertTrue(lease.is_released)
-            numbers.append((before, round(self.proxy.servers.last_activity, 3)))
+            numbers.append((before, round(self.proxy.activity.last, 3)))
         self.assertEqual([(2, 8.0), (2, 8.0), (0, 0), (0, 0), (0, 0)], numbers)
 
     def test_leases_end_with_what_they_are_for(self) -> None:
