@@ -123,7 +123,6 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
 
     def render_streaming(self, request: Request) -> None:
         """Serve a request whose head has come, once the server is ready."""
-        request.kind = "server"
         path = request.path
         if path[-1:] != b"/" and len(key_of(decode_path(path))) == self._depth:
             self._add_slash(request)
@@ -133,6 +132,7 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
         is_websocket = bool(request.head.upgrade) and is_handshake(request.head)
         if is_websocket and not takes_origin(request.head, request.peer, self._spec.allow_origin):
             raise RequestError(403, f"server {self._name}: the origin of the WebSocket is not in allow_origin")
+        request.kind = "websocket" if is_websocket else "forward"
         leasing = self._around.supervisor.lease(self._name, counts=False)
         if not leasing.called and self._around.pages.waiting(request, self._name):
             leasing.addErrback(lambda _: None)

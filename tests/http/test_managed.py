@@ -12,6 +12,7 @@ from proxyd.auth.token import TokenAuthConfig
 from proxyd.errors import ConnectError, ServerStartError
 from proxyd.http.request import Request
 from proxyd.interfaces import ILease, IServerSupervisor
+from proxyd.metrics.meters import Meters
 from proxyd.model.servers import Place, ServerSpec
 from proxyd.model.settings import Config
 from proxyd.option import FilePath, Function, Pattern, Port, Secret, ServerName, UrlPath
@@ -112,6 +113,24 @@ class UrlTests(ManagedTestCase):
         self.assertIn(b"\r\nHost: client.test\r\n", self.asked("/user/a%20b/socket/"))
         self.assertEqual("/s", self.proxy.dialer.dials[-1].upstream.socket)
         self.assert_status(404, self.get("/user/a%20b/none/"))
+
+
+class MeterTests(ManagedTestCase):
+    """How requests are counted."""
+
+    def test_kinds(self) -> None:
+        """A redirect and a refusal are our own; what waits, fails or is forwarded counts as that."""
+        servers = {ServerName("app"): managed(), ServerName("raw"): managed(raw_socket_proxy=True)}
+        meters = Meters(lambda: 0.0)
+        self.proxy = Harness(routes={}, config=Config(servers=servers), meters=meters)
+        for target in ("/app", "/raw/x"):
+            self.get(target)
+        for fields in ("", UPGRADE):
+            self.get("/app/", fields)
+            self.proxy.supervisor.become_failed("app", "was late")
+        counted = {kind: {n: c for n, c in enumerate(meters.requests[kind].classes) if c} for kind in meters.requests}
+        self.assertEqual({3: 1, 4: 1}, counted["resource"])
+        self.assertEqual(({5: 1}, {5: 1}), (counted["forward"], counted["websocket"]))
 
 
 class WaitingTests(ManagedTestCase):
