@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -64,14 +64,10 @@ class Supervisor:
         self.replace(specs)
 
     def begin(self) -> None:
-        """Start what is to run from the beginning."""
+        """Start what is to run without being asked; what comes later by `replace` is started then."""
         self._has_begun = True
-        self._start_eager(self._servers.keys())
-
-    def _start_eager(self, names: Collection[str]) -> None:
-        for name, server in self._servers.items():
-            if name in names and server.spec.start == "eager" and server.spec.is_managed:
-                self.start(name).addErrback(self._start_failed)
+        for server in self._servers.values():
+            server.begin()
 
     # Asking.
 
@@ -128,7 +124,7 @@ class Supervisor:
     def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
         """From now on these are the servers; what has changed or left ends with its last lease.
 
-        What is new and to run from the beginning is started. Another `base_url` changes all of them.
+        Another `base_url` changes all of them.
         """
         if base_url is not None:
             self._around = attrs.evolve(self._around, base_url=base_url)
@@ -142,10 +138,10 @@ class Supervisor:
             server = servers.get(name) or _Server(name, spec, self._around)
             self._servers[name] = server
             server.change(spec, self._around)
+            if self._has_begun:
+                server.begin()
             if not spec.is_reachable:
                 self._log.warn("server {server} has neither command, port nor socket", server=name)
-        if self._has_begun:
-            self._start_eager(self._servers.keys() - servers.keys())
 
     def shutdown(self, number: int = signal.SIGTERM) -> Deferred[None]:
         """Stop everything; fires once nothing is left.
@@ -178,10 +174,6 @@ class Supervisor:
     def _instances(self) -> list[Instance]:
         return [instance for server in (*self._servers.values(), *self._leaving) for instance in server.all_instances]
 
-    def _start_failed(self, failure: Failure) -> None:
-        if not failure.check(ServerStartError):  # which the instance has logged
-            self._log.failure("unexpected error at the start of the servers", failure)
-
 
 class _Server:
     """A server of that name: what it is now, what it will be, and its instances."""
@@ -192,8 +184,10 @@ class _Server:
         self._left: Callable[[], None] | None = None
         self.listeners: list[Callable[[int, str], None]] = []
         self.spec = spec
-        self._running = spec, around.base_url
+        self._running = spec
+        self._base_url = around.base_url  # in which it runs
         self._former: list[Instance] = []
+        self._has_begun = False
         self.instances = self._make_instances([])
 
     @property
@@ -209,6 +203,12 @@ class _Server:
             return least
         least.want()
         return min(ready, key=lambda instance: instance.load)
+
+    def begin(self) -> None:
+        """Start it if it is to run without being asked, now and after each change; a second call does nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._start_eager()
 
     def change(self, spec: ServerSpec, around: Surroundings) -> None:
         """Become `spec` in these surroundings, once nobody uses what runs."""
@@ -230,13 +230,20 @@ class _Server:
             instances = self.instances
             ends = [instance.retire() for instance in instances]
             _all(ends).addBoth(lambda _: left())
-        elif (self.spec, self._around.base_url) != self._running:
-            self._running = self.spec, self._around.base_url
+        elif (self.spec, self._around.base_url) != (self._running, self._base_url):
+            self._running, self._base_url = self.spec, self._around.base_url
             former, self.instances = self.instances, []
             self._former += former
             for instance in former:
                 instance.retire().addBoth(self._forget, instance)
             self.instances = self._make_instances(former)
+            if self._has_begun:
+                self._start_eager()
+
+    def _start_eager(self) -> None:
+        if self._running.start == "eager":
+            for instance in self.instances:
+                instance.want()
 
     def _forget(self, _: object, instance: Instance) -> None:
         self._former.remove(instance)
