@@ -370,6 +370,8 @@ class Exchange:
         entry = self._request.entry
         if entry is not None:
             self._channel.site.touch(entry)
+        elif self._request.use is not None:
+            self._request.use.touch()
 
 
 class _Download:
