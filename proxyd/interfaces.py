@@ -177,8 +177,8 @@ class IServerSupervisor(Interface):
     def lines(name: str, count: int) -> tuple[tuple[str, ...], ...]:  # noqa: N805
         """The last lines that each instance of a server has printed, the oldest first."""
 
-    def replace(specs: Mapping[ServerName, ServerSpec]) -> None:  # noqa: N805
-        """From now on these are the servers.
+    def replace(specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:  # noqa: N805
+        """From now on these are the servers, and `base_url`, if it is given, is what templates put in.
 
         One that is not among them any more takes no new leases and is stopped when its last lease ends; one that has
         changed is stopped then, too, and what comes after that is the new one.

@@ -33,6 +33,7 @@ from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports
+from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import OptionsReader, RouteReader
@@ -74,9 +75,9 @@ _MAX_ANNOUNCED = 50
 class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
-    `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start, `front` is for the server at `base_url` itself, and with a `cookie_key` none is kept on disk. Opening
-    happens in `privilegedStartService`, while
+    `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
+    read again. `initial_routes` are routes of the API that are there from the start, `front` is for the server at
+    `base_url` itself, and with a `cookie_key` none is kept on disk. Opening happens in `privilegedStartService`, while
     the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
@@ -91,6 +92,7 @@ class ProxyService(Service):
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
+        imports: Imports | None = None,
         front: Front | None = None,
         cookie_key: bytes = b"",
     ) -> None:
@@ -100,6 +102,7 @@ class ProxyService(Service):
         self._kinds = kinds
         self._reactor = reactor
         self._environ = environ
+        self._imports = imports or Imports(environ)
         self._file = file
         self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
@@ -445,7 +448,9 @@ class ProxyService(Service):
         running, data_path = self._config, self.data_path
         if data_path is None:
             raise ConfigError([Problem("proxyd is ending")])
-        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        wanted = running
+        if self._place is not None:
+            wanted = self._imports.complete(load(self._place, self._kinds, self._environ), self._warn_from_thread)
         plan = plan_reload(running, wanted)
         config = plan.config
         directory = config.errors.directory
@@ -470,6 +475,9 @@ class ProxyService(Service):
             return Report(plan.applied, plan.needs_restart)
 
         return take
+
+    def _warn_from_thread(self, words: str) -> None:
+        self._reactor.callFromThread(self._log.warn, "{words}", words=words)
 
     def _take_files(self, config: Config) -> LineWriter:
         """Have what `config` says, but for the data path; gives back the writer of the access log.
