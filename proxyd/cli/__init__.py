@@ -9,6 +9,7 @@ import click
 
 from proxyd import __version__
 from proxyd.cli.routes import routes
+from proxyd.cli.servers import servers
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 
@@ -69,6 +70,7 @@ def chp_command(words: tuple[str, ...]) -> None:
 
 
 proxyd.add_command(routes)
+proxyd.add_command(servers)
 
 
 def main() -> None:
