@@ -161,10 +161,35 @@ class WaitingTests(ManagedTestCase):
         client = self.get("/app/x", "Content-Length: 6\r\n", "POST")
         client.send(b"ab")
         client.send(b"cd")
+        self.assertFalse(client.is_reading)
         self.supervisor.become_ready("app", PLACE)
         upstream = self.proxy.accept()
         client.send(b"ef")
         self.assertTrue(upstream.pop().endswith(b"\r\n\r\nabcdef"))
+
+    def test_what_comes_behind_a_handshake(self) -> None:
+        """Waits as well, and in order."""
+        client = self.get("/app/", UPGRADE)
+        client.send(b"early")
+        self.supervisor.become_ready("app", PLACE)
+        upstream = self.proxy.accept()
+        client.send(b" and late")
+        upstream.pop()
+        upstream.send(ACCEPTED + b"glued")
+        self.proxy.advance()
+        self.assertTrue(client.pop().endswith(b"glued"))
+        self.assertEqual(b"early and late", upstream.pop())
+
+    def test_a_body_that_is_none(self) -> None:
+        """Is refused while its request waits, or when it is read; nothing is held for it."""
+        client = self.get("/app/x", "Transfer-Encoding: chunked\r\n", "POST")
+        client.send(b"zz\r\n")
+        self.supervisor.become_ready("app", PLACE)
+        self.proxy.accept()
+        self.proxy.advance()
+        self.assert_status(400, client)
+        self.assertEqual(0, self.supervisor.in_use)
+        self.assertEqual([], self.supervisor.waiting.get("app", []))
 
     def test_a_client_that_leaves(self) -> None:
         """Waits no more, and holds nothing; the start goes on."""
