@@ -115,8 +115,9 @@ class IRouteStore(Interface):
     def replace(routes: Iterable[Route]) -> Deferred[list[Change]]:  # noqa: N805
         """Have exactly these routes, all at once or not at all.
 
-        Fires with the changes that it took, once every watcher has been told of all of them in one turn of the
-        reactor; a route that stays as it is does not change.
+        Fires with the changes that it took, once every watcher has been told of all of them; very many take some turns
+        of the reactor, and who wants to have them at one moment holds them back (`TableFeed`). A route that stays as it
+        is does not change.
         """
 
 

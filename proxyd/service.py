@@ -38,6 +38,7 @@ from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
+from proxyd.garbage import Exemptions, exempt_many
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
@@ -103,6 +104,7 @@ class ProxyService(Service):
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
@@ -265,6 +267,7 @@ class ProxyService(Service):
     def _begin(self, data_path: DataPath) -> None:
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
+            self._exemptions.begin()
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
@@ -440,6 +443,7 @@ class ProxyService(Service):
                 take_tls()
             self._static_routes = routes
             self.feed.set_static(routes.values())
+            exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
         return take
@@ -517,6 +521,7 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
+        self._exemptions.end()
         data_path, self.data_path = self.data_path, None
         if self._events is not None:
             self._events.close()
