@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ from proxyd.api.routes import RoutesApi
 from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
+from proxyd.garbage import Exemptions, exempt_many
 from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
 from proxyd.interfaces import IListener, IRouteStore
@@ -62,13 +65,17 @@ from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
 
+# Of more static routes than these the start tells only how many there are.
+_MAX_ANNOUNCED = 50
+
 
 class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
-    `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
-    be opened ends the process with one line and status 1.
+    `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
+    read again. `initial_routes` are routes of the API that are there from the start. Opening happens in
+    `privilegedStartService`, while the process may still bind low ports; what cannot be opened ends the process
+    with one line and status 1.
     """
 
     _log = Logger()
@@ -82,11 +89,13 @@ class ProxyService(Service):
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
+        imports: Imports | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
         self._environ = environ
+        self._imports = imports or Imports(environ)
         self._file = file
         self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
@@ -97,6 +106,7 @@ class ProxyService(Service):
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
         self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
@@ -260,6 +270,7 @@ class ProxyService(Service):
     def _begin(self, data_path: DataPath) -> None:
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
+            self._exemptions.begin()
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
@@ -306,9 +317,12 @@ class ProxyService(Service):
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
-        for key, spec in self._config.routes.items():
+        routes = self._config.routes
+        for key, spec in islice(routes.items(), _MAX_ANNOUNCED):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
+        if len(routes) > _MAX_ANNOUNCED:
+            self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
 
     def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
@@ -414,7 +428,9 @@ class ProxyService(Service):
         running, data_path = self._config, self.data_path
         if data_path is None:
             raise ConfigError([Problem("proxyd is ending")])
-        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        wanted = running
+        if self._place is not None:
+            wanted = self._imports.complete(load(self._place, self._kinds, self._environ), self._warn_from_thread)
         plan = plan_reload(running, wanted)
         config = plan.config
         directory = config.errors.directory
@@ -435,9 +451,13 @@ class ProxyService(Service):
                 take_tls()
             self._static_routes = routes
             self.feed.set_static(routes.values())
+            exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
         return take
+
+    def _warn_from_thread(self, words: str) -> None:
+        self._reactor.callFromThread(self._log.warn, "{words}", words=words)
 
     def _take_files(self, config: Config) -> LineWriter:
         """Have what `config` says, but for the data path; gives back the writer of the access log.
@@ -464,7 +484,6 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        self.reader.read_options = options_reader(config, self._kinds)
         if self._api_root is not None and tokens is not None:
             self._api_root.accept(tokens)
         if self._routes_api is not None:
@@ -511,6 +530,7 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
+        self._exemptions.end()
         data_path, self.data_path = self.data_path, None
         for streams in (self._events, self._servers_api):
             if streams is not None:

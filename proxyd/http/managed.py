@@ -6,19 +6,34 @@ What a server gets to see of a request is `core.prefixed`; starting and stopping
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  # Twisted's own
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.proxy import ReverseProxyResource
 from twisted.web.resource import IResource, Resource
 
 from proxyd.core.bounded import Bounded
+from proxyd.core.managed import (
+    Decisions,
+    counts,
+    decide,
+    has_functions,
+    map_path,
+    mapped_target,
+    stripped_path,
+    takes_origin,
+)
 from proxyd.core.target import decode_path, key_of
-from proxyd.errors import RequestError, ServerStartError, UnknownServerError, UpstreamError
+from proxyd.core.templates import names_at
+from proxyd.core.upgrade import is_handshake
+from proxyd.errors import RequestError, ServerStartError, TemplateError, UnknownServerError, UpstreamError
+from proxyd.http.activity import Activity
+from proxyd.http.ports import Handler
+from proxyd.http.rawsocket import refuse_all_but_handshakes
 from proxyd.http.resources import ForwardResource
 from proxyd.http.streaming import StreamingResource
 from proxyd.model.servers import Place, ServerSpec
@@ -60,41 +75,42 @@ class PlainPages:
         request.fail(RequestError(503, str(error), (retry,)))
 
 
-class Activity:
-    """When something last happened on any of the servers: seconds since the epoch, 0 for never."""
+class Build(Protocol):
+    """Makes what forwards to a place of a server that is `spec`.
 
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
-        self.last = 0.0
-        self._wall_clock = wall_clock
+    With `fields`, those are set in place of the static ones; `buffers` collects responses before they are passed on.
+    """
 
-    def touch(self) -> None:
-        """It happens now."""
-        self.last = self._wall_clock()
+    def __call__(
+        self, place: Place, spec: ServerSpec, *, fields: Mapping[str, str] | None = None, buffers: bool = False
+    ) -> ForwardResource:
+        """Raises `TemplateError` for static fields that are none."""
 
 
 @attrs.define(kw_only=True)
 class Surroundings:
-    """What the resources of all servers share."""
+    """What the resources of all servers share.
+
+    `run` calls what may block, in a thread; who takes more than `max_seconds` is not waited for.
+    """
 
     supervisor: IServerSupervisor
     pages: ServerPages
     activity: Activity
+    run: Callable[[Callable[[], Decisions]], Deferred[Decisions]]
+    clock: Any
+    max_seconds: float = 0.0
+    base_url: str = "/"
 
 
 class ManagedResource(StreamingResource, ReverseProxyResource):
     """Serves the server `name`, which is `spec`, below `context`: a raw path without a final slash.
 
-    `depth` is the number of decoded segments of `context`. `build` makes what forwards to a place of the server.
+    `depth` is the number of decoded segments of `context`.
     """
 
     def __init__(
-        self,
-        name: str,
-        spec: ServerSpec,
-        context: str,
-        depth: int,
-        around: Surroundings,
-        build: Callable[[Place, ServerSpec], ForwardResource],
+        self, name: str, spec: ServerSpec, context: str, depth: int, around: Surroundings, build: Build
     ) -> None:
         Resource.__init__(self)
         self._name = name
@@ -107,14 +123,19 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
 
     def render_streaming(self, request: Request) -> None:
         """Serve a request whose head has come, once the server is ready."""
-        request.kind = "server"
         path = request.path
         if path[-1:] != b"/" and len(key_of(decode_path(path))) == self._depth:
             self._add_slash(request)
             return
-        if not self._around.pages.waiting(request, self._name):
-            leasing = self._around.supervisor.lease(self._name, counts=False)
-            hold(request, leasing, self._serve, self._not_ready)
+        if self._spec.raw_socket_proxy:
+            refuse_all_but_handshakes(request)
+        is_websocket = bool(request.head.upgrade) and is_handshake(request.head)
+        if is_websocket and not takes_origin(request.head, request.peer, self._spec.allow_origin):
+            raise RequestError(403, f"server {self._name}: the origin of the WebSocket is not in allow_origin")
+        request.kind = "websocket" if is_websocket else "forward"
+        if self._around.pages.waiting(request, self._name):
+            return
+        hold(request, self._around.supervisor.lease(self._name, counts=False), self._serve, self._failed)
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is served as well."""
@@ -126,25 +147,66 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
         # Our own spelling: what the client sent could begin with `//`, which is another host.
         request.answer(status, [b"Location: " + self._context + b"/" + request.query])
 
-    def _not_ready(self, request: Request, error: BaseException | None) -> bool:
+    def _failed(self, request: Request, error: BaseException | None) -> bool:
         if isinstance(error, UnknownServerError):  # it has just been removed
             request.fail(RequestError(404, str(error)))
         elif isinstance(error, ServerStartError):
             self._around.pages.failed(request, error)
+        elif isinstance(error, TemplateError):
+            request.fail(RequestError(500, f"server {self._name}: {error}"))
+        elif isinstance(error, TimeoutError):
+            seconds = self._around.max_seconds
+            request.fail(RequestError(500, f"server {self._name}: its functions took more than {seconds:g} seconds"))
         else:
             return False
         return True
 
     def _serve(self, request: Request, lease: ILease) -> None:
         """Forward a request to a server that is ready."""
-        request.use = _Use(lease, self._around.activity)
+        spec = lease.spec
+        use = request.use = _Use(lease, self._around.activity)
+        is_websocket = bool(request.head.upgrade) and is_handshake(request.head)
+        if has_functions(spec, is_handshake=is_websocket):
+            self._ask(request, lease, use, is_handshake=is_websocket)
+            return
+        use.begin(counts=counts(spec, request.path))
+        if spec.mappath and not is_websocket:
+            self._map(request, map_path(spec, stripped_path(request.path, self._depth)))
         self._forward_to(lease).render_streaming(request)
+
+    def _ask(self, request: Request, lease: ILease, use: _Use, *, is_handshake: bool) -> None:
+        """Forward a request as functions decide."""
+        spec, around = lease.spec, self._around
+        path = stripped_path(request.path, self._depth)
+        names, handler = names_at(lease.place, around.base_url), Handler(request)
+        deciding = around.run(lambda: decide(spec, names, path, handler, is_handshake=is_handshake))
+        if around.max_seconds and not deciding.called:
+            deciding.addTimeout(around.max_seconds, around.clock)
+
+        def go_on(request: Request, decisions: Decisions) -> None:
+            use.begin(counts=decisions.counts)
+            self._map(request, decisions.path)
+            if decisions.fields is None and decisions.buffers == (spec.progressive is False):
+                forward = self._forward_to(lease)
+            else:
+                forward = self._build(lease.place, spec, fields=decisions.fields, buffers=decisions.buffers)
+            forward.render_streaming(request)
+
+        hold(request, deciding, go_on, self._failed)
+
+    def _map(self, request: Request, mapped: str | None) -> None:
+        if mapped is not None:
+            path, request.query = mapped_target(mapped, request.query)
+            request.path = self._context + path
 
     def _forward_to(self, lease: ILease) -> ForwardResource:
         """What forwards to the place of the lease; after a reload there may be something else than before."""
         place, spec = lease.place, lease.spec
-        # The value keeps the spec, and so nothing else gets its id.
-        return self._forwards.get((place, id(spec)), lambda: (spec, self._build(place, spec)))[1]
+
+        def build() -> tuple[ServerSpec, ForwardResource]:
+            return spec, self._build(place, spec, buffers=spec.progressive is False)
+
+        return self._forwards.get((place, id(spec)), build)[1]  # the value keeps the spec: nothing else gets its id
 
 
 class _Use:
@@ -153,12 +215,18 @@ class _Use:
     def __init__(self, lease: ILease, activity: Activity) -> None:
         self._lease = lease
         self._activity = activity
+        self._counts = False
+
+    def begin(self, *, counts: bool) -> None:
+        """From now on it `counts` as activity, or not."""
+        self._counts = counts
         self.touch()
 
     def touch(self) -> None:
         """Something happened."""
-        self._lease.touch()
-        self._activity.touch()
+        if self._counts:
+            self._lease.touch()
+            self._activity.touch()
 
     def end(self) -> None:
         """The exchange or tunnel is over."""

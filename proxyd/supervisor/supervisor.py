@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, get_args
 from uuid import uuid4
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -61,14 +62,15 @@ class Supervisor:
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
+        self._has_begun = False
         self._is_closing = False
         self.replace(specs)
 
     def begin(self) -> None:
-        """Start what is to run from the beginning."""
-        for name, server in self._servers.items():
-            if server.spec.start == "eager" and server.spec.is_managed:
-                self.start(name).addErrback(self._start_failed)
+        """Start what is to run without being asked; what comes later by `replace` is started then."""
+        self._has_begun = True
+        for server in self._servers.values():
+            server.begin()
 
     # Asking.
 
@@ -138,8 +140,13 @@ class Supervisor:
         stopped = self.stop(name)
         return stopped.addCallback(lambda _: self.start(name))
 
-    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        """From now on these are the servers; what has changed or left ends with its last lease."""
+    def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
+        """From now on these are the servers; what has changed or left ends with its last lease.
+
+        Another `base_url` changes all of them.
+        """
+        if base_url is not None:
+            self._around = attrs.evolve(self._around, base_url=base_url)
         for name in self._servers.keys() - specs.keys():
             server = self._servers.pop(name)
             self._log.info("server {server} is removed", server=name)
@@ -149,7 +156,9 @@ class Supervisor:
         for name, spec in specs.items():  # in their order
             server = servers.get(name) or _Server(name, spec, self._around)
             self._servers[name] = server
-            server.change(spec)
+            server.change(spec, self._around)
+            if self._has_begun:
+                server.begin()
             if not spec.is_reachable:
                 self._log.warn("server {server} has neither command, port nor socket", server=name)
 
@@ -184,10 +193,6 @@ class Supervisor:
     def _instances(self) -> list[Instance]:
         return [instance for server in (*self._servers.values(), *self._leaving) for instance in server.all_instances]
 
-    def _start_failed(self, failure: Failure) -> None:
-        if not failure.check(ServerStartError):  # which the instance has logged
-            self._log.failure("unexpected error at the start of the servers", failure)
-
 
 class _Server:
     """A server of that name: what it is now, what it will be, and its instances."""
@@ -199,7 +204,9 @@ class _Server:
         self.listeners: list[Callable[[int, str], None]] = []
         self.spec = spec
         self._running = spec
+        self._base_url = around.base_url  # in which it runs
         self._former: list[Instance] = []
+        self._has_begun = False
         self.instances = self._make_instances([])
 
     @property
@@ -216,9 +223,16 @@ class _Server:
         least.want()
         return min(ready, key=lambda instance: instance.load)
 
-    def change(self, spec: ServerSpec) -> None:
-        """Become `spec`, once nobody uses what runs."""
+    def begin(self) -> None:
+        """Start it if it is to run without being asked, now and after each change; a second call does nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._start_eager()
+
+    def change(self, spec: ServerSpec, around: Surroundings) -> None:
+        """Become `spec` in these surroundings, once nobody uses what runs."""
         self.spec = spec
+        self._around = around
         self._settle()
 
     def leave(self, left: Callable[[], None]) -> None:
@@ -235,13 +249,20 @@ class _Server:
             instances = self.instances
             ends = [instance.retire() for instance in instances]
             _all(ends).addBoth(lambda _: left())
-        elif self.spec != self._running:
-            self._running = self.spec
+        elif (self.spec, self._around.base_url) != (self._running, self._base_url):
+            self._running, self._base_url = self.spec, self._around.base_url
             former, self.instances = self.instances, []
             self._former += former
             for instance in former:
                 instance.retire().addBoth(self._forget, instance)
             self.instances = self._make_instances(former)
+            if self._has_begun:
+                self._start_eager()
+
+    def _start_eager(self) -> None:
+        if self._running.start == "eager":
+            for instance in self.instances:
+                instance.want()
 
     def _forget(self, _: object, instance: Instance) -> None:
         self._former.remove(instance)

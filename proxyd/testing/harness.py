@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -17,6 +17,7 @@ from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import connection_gate, request_gate
@@ -40,6 +41,8 @@ from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
+
+F = TypeVar("F", bound=ForwardResource)
 
 
 @attrs.define(eq=False)
@@ -108,8 +111,7 @@ class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
     Patterns, ports and servers are those of the configuration; `supervisor` decides when servers are ready. With a
-    `root`, that resource is served in place of all that.
-    `state` is the directory of what is kept.
+    `root`, that resource is served in place of all that. `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -143,6 +145,11 @@ class Harness:
             rewriting: Rewriting | None = None,
         ) -> ForwardResource:
             return ForwardResource(route, options, pool, config.timeouts, rewriting=rewriting)
+
+        def forward_as(
+            kind: type[F], plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+        ) -> F:
+            return kind(plan, options, pool, config.timeouts, rewriting=rewriting)
 
         def make_rewriting(functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
             if not functions:
@@ -178,6 +185,7 @@ class Harness:
         guards.mount(self.tree)
         if config.patterns:
             self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
+        self.activity = Activity(self.clock.seconds)
         self.ports = Ports(
             self.tree,
             UnknownNames(),
@@ -185,6 +193,7 @@ class Harness:
             make_pools=lambda _: self.pools,
             make_rewriting=make_rewriting,
             build=forward,
+            activity=self.activity,
         )
         self.ports.apply(config, defaults, guards)
         self.supervisor = ScriptedSupervisor(config.servers)
@@ -192,9 +201,11 @@ class Harness:
             self.tree,
             self.supervisor,
             self.pools,
-            wall_clock=self.clock.seconds,
             make_rewriting=make_rewriting,
-            build=forward,
+            forward=forward_as,
+            run=maybeDeferred,
+            clock=self.clock,
+            activity=self.activity,
         )
         self.servers.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)

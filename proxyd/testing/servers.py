@@ -50,8 +50,9 @@ class ScriptedSupervisor:
     """
 
     def __init__(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        self._specs: dict[str, ServerSpec] = {**specs}
+        self._specs = dict[str, ServerSpec](specs.items())
         self._ready: dict[str, tuple[Place, ServerSpec]] = {}
+        self.base_url = "/"
         self.waiting: dict[str, list[Deferred[ILease]]] = {}
         self.leases: list[ScriptedLease] = []
         self.asked: list[str] = []
@@ -146,9 +147,10 @@ class ScriptedSupervisor:
         self._spec(name)
         return (tuple(self._printed.get(name, ())[-count:]),)
 
-    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        """These are the servers; what has gone is not there any more."""
-        self._specs = {**specs}
+    def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
+        """These are the servers; what has gone is not there any more, and what has changed goes on as it is."""
+        self.base_url = base_url or self.base_url
+        self._specs = dict[str, ServerSpec](specs.items())
         for name in self._ready.keys() - specs.keys():
             del self._ready[name]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
@@ -19,6 +18,7 @@ from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import RequestGate, connection_gate, request_gate
@@ -50,6 +50,9 @@ from proxyd.workers.guards import Guards
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
+
+F = TypeVar("F", bound=ForwardResource)
+T = TypeVar("T")
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -101,13 +104,15 @@ class DataPath:
             gate=self._request_gate(config),
         )
         self._guards.mount(self.tree)
+        self.activity = Activity(time.time)
         self.ports = Ports(
             self.tree,
             names,
             self.deadlines.seconds,
             make_pools=self._make_pools,
             make_rewriting=self._make_rewriting,
-            build=self._serve_prefixed,
+            build=self._serve_port,
+            activity=self.activity,
         )
         self.servers: Servers | None = None
         self.launcher: Launcher | None = None
@@ -116,12 +121,14 @@ class DataPath:
                 self.tree,
                 supervisor,
                 self.pools,
-                wall_clock=time.time,
                 make_rewriting=self._make_rewriting,
-                build=self._serve_prefixed,
+                forward=self._serve_prefixed,
+                run=self._in_thread,
+                clock=main_reactor,
+                activity=self.activity,
             )
             main = main_reactor
-            self.launcher = Launcher(config, self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
+            self.launcher = Launcher(self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
             self.servers.pages = self.launcher.pages
         self._apply_what_is_beside_routes()
         self.sites: list[Site] = []
@@ -212,18 +219,26 @@ class DataPath:
             return None
         return Rewriting(
             rewriters=tuple(function.call for function in functions),
-            run=partial(deferToThreadPool, self._main, self._main.getThreadPool()),
+            run=self._in_thread,
             clock=self._main,
             max_body=self._config.limits.rewrite_body,
             max_seconds=self._config.timeouts.response,
             offered=offered,
         )
 
-    def _serve_prefixed(
+    def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+        done: Deferred[T] = deferToThreadPool(self._main, self._main.getThreadPool(), function)
+        return done
+
+    def _serve_port(
         self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
     ) -> ForwardResource:
-        timeouts = self._config.timeouts
-        return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
+        return self._serve_prefixed(ForwardResource, plan, options, pool, rewriting)
+
+    def _serve_prefixed(
+        self, kind: type[F], plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+    ) -> F:
+        return kind(plan, options, pool, self._config.timeouts, rewriting=rewriting, traces=self._traces)
 
     def _apply_what_is_beside_routes(self) -> None:
         """Let patterns, ports, servers and pages answer as the configuration says."""

@@ -19,6 +19,7 @@ from proxyd.workers.guards import Guards
 
 # Of more routes there are no cards: nobody looks through them, and most likely each is somebody's own.
 MAX_ROUTES = 200
+_LAUNCHER = "server-proxy"
 
 
 class Launcher:
@@ -30,7 +31,6 @@ class Launcher:
 
     def __init__(
         self,
-        config: Config,
         tree: RouteTree,
         table: RouteTable,
         supervisor: IServerSupervisor,
@@ -43,25 +43,20 @@ class Launcher:
         self._supervisor = supervisor
         self._states = ServerStates(supervisor, clock)
         self._logs = ServerLogs(supervisor, clock)
-        # None of what these need is changed by a reload.
-        self._base_url = config.base_url
-        self._base = key_of(decode_path(config.base_url.encode()))
-        self.pages = ServerPages(
-            supervisor,
-            self._logs,
-            base_url=config.base_url,
-            wall_clock=wall_clock,
-            is_enabled=config.start_page,
-        )
+        self._base: tuple[str, ...] = ()
+        self.pages = ServerPages(supervisor, self._logs, wall_clock=wall_clock)
 
     def apply(self, config: Config, guards: Guards) -> None:
         """Serve what `config` says from now on; streams end, and come back if they still may."""
-        self._end_streams()
-        tree, base_url = self._tree, self._base_url
-        launcher = (*self._base, "server-proxy")
+        self._states.streams.end()
+        self._logs.streams.end()
+        self.pages.configure(base_url=config.base_url, is_enabled=config.start_page)
+        tree, base_url = self._tree, config.base_url
         for rank in (Rank.PAGE, Rank.LAST_PAGE):
             tree.unmount(self._base, rank)
-        tree.unmount(launcher, Rank.BUILT_IN)
+        tree.unmount((*self._base, _LAUNCHER), Rank.BUILT_IN)
+        self._base = key_of(decode_path(base_url.encode()))
+        launcher = (*self._base, _LAUNCHER)
         has_ports = config.ports.enabled
         has_more = has_ports or bool(config.servers)
         if has_more:
@@ -80,10 +75,6 @@ class Launcher:
         """End all streams; there will be no others."""
         self._states.streams.close()
         self._logs.streams.close()
-
-    def _end_streams(self) -> None:
-        self._states.streams.end()
-        self._logs.streams.end()
 
     def _routes(self) -> Iterable[Route]:
         """The routes that may have a card: all, or, if there are many, none of the API."""

@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.compat.jsp import GROUP, with_imported
+from proxyd.compat.jsp import GROUP, Imports, with_imported
 from proxyd.errors import ConfigError
 from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import Config
-from proxyd.option import FilePath, Port, ServerName
+from proxyd.option import FilePath, Function, HostName, Port, ServerName
 
 
 def setup_tensorboard() -> dict[str, Any]:
@@ -135,6 +135,25 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(1, servers["a"].port)
         self.assertEqual(5.0, servers["a"].ready_seconds)
 
+    def test_ports_in_files(self) -> None:
+        """Hosts and functions, unless our own file says otherwise; whether there are ports at all is up to that."""
+        file = Path(self.mktemp())
+        config = Config(jupyter_config=(FilePath(str(file)),))
+        for name in ("host_allowlist", "host_whitelist"):
+            file.write_text(f"c.ServerProxy.{name} = ['db']\nc.ServerProxy.non_service_rewrite_response = print\n")
+            ports = with_imported(config, self.warnings.append, {}).ports
+            self.assertEqual((("db",), False), (ports.hosts, ports.enabled))
+            self.assertIs(print, ports.rewriters[0].call)
+            own = attrs.evolve(config.ports, hosts=(HostName("mine"),), rewrite_response=(Function("m:f", len),))
+            self.assertEqual(own, with_imported(attrs.evolve(config, ports=own), self.warnings.append, {}).ports)
+        file.write_text("c.ServerProxy.host_allowlist = lambda handler, host: host == 'db'\n")
+        hosts = with_imported(config, self.warnings.append, {}).ports.hosts
+        assert isinstance(hosts, Function)
+        self.assertTrue(hosts.call(None, "db"))
+        file.write_text("c.ServerProxy.host_allowlist = [5]\n")
+        (problem,) = self.problems(jupyter_config=(FilePath(str(file)),))
+        self.assertTrue(problem.startswith("ports.hosts[0]: "), problem)
+
     def test_bad_servers_in_files_are_mistakes(self) -> None:
         """All of them are told, with server and key, and those of packages as well."""
         for text, problems in (
@@ -148,6 +167,21 @@ class ImportTests(SynchronousTestCase):
             file.write_text(f"c.ServerProxy.{text}")
             found = self.problems(jupyter_config=(FilePath(str(file)),), server_packages=("x",))
             self.assertEqual([*problems, "server_packages: no installed package brings the server x"], found)
+
+    def test_packages_are_called_once(self) -> None:
+        """However often the configuration is read: the same server comes of it, functions included."""
+        calls = []
+
+        class Package(EntryPoint):
+            def load(self) -> Any:
+                calls.append(self.name)
+                return super().load()
+
+        point = Package("tensorboard", f"{__name__}:setup_tensorboard", GROUP)
+        imports = Imports({}, lambda: [point])
+        config = Config(server_packages="*")
+        first, second = (imports.complete(config, self.warnings.append) for _ in range(2))
+        self.assertEqual((first, ["tensorboard"]), (second, calls))
 
     def test_the_rest_stays(self) -> None:
         """Nothing but the servers changes."""
