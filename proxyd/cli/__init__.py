@@ -9,6 +9,7 @@ import click
 
 from proxyd import __version__
 from proxyd.cli.routes import routes
+from proxyd.cli.servers import servers
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 _WRAP_NAMES = ("jhsingle-native-proxy", "proxyd-wrap")
@@ -83,6 +84,7 @@ def wrap_command(words: tuple[str, ...]) -> None:
 
 
 proxyd.add_command(routes)
+proxyd.add_command(servers)
 
 
 def main() -> None:

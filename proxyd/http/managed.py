@@ -132,10 +132,10 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
         is_websocket = bool(request.head.upgrade) and is_handshake(request.head)
         if is_websocket and not takes_origin(request.head, request.peer, self._spec.allow_origin):
             raise RequestError(403, f"server {self._name}: the origin of the WebSocket is not in allow_origin")
-        if not self._around.pages.waiting(request, self._name):
-            request.kind = "websocket" if is_websocket else "forward"
-            leasing = self._around.supervisor.lease(self._name, counts=False)
-            hold(request, leasing, self._serve, self._failed)
+        request.kind = "websocket" if is_websocket else "forward"
+        if self._around.pages.waiting(request, self._name):
+            return
+        hold(request, self._around.supervisor.lease(self._name, counts=False), self._serve, self._failed)
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is served as well."""

@@ -29,11 +29,7 @@ FAILURE_SECONDS = 10.0
 
 
 class ServerPages:
-    """Shows how the servers of `supervisor` are.
-
-    `base_url` is where the pages ask for news. `wall_clock` is that of `ServerStatus`. `is_enabled` is `start_page`: if
-    it is not, nobody gets the page of a server that starts.
-    """
+    """Shows how the servers of `supervisor` are; `wall_clock` is that of `ServerStatus`."""
 
     _log = Logger()
 
@@ -42,17 +38,19 @@ class ServerPages:
         supervisor: IServerSupervisor,
         logs: ServerLogs,
         *,
-        base_url: str,
         wall_clock: Callable[[], float],
-        is_enabled: bool = True,
     ) -> None:
         self._supervisor = supervisor
         self._logs = logs
-        self._base_url = base_url
         self._wall_clock = wall_clock
-        self._is_enabled = is_enabled
+        self.configure(base_url="/", is_enabled=True)
         self._starting: set[str] = set()
         self._failures: dict[str, _Failure] = {}
+
+    def configure(self, *, base_url: str, is_enabled: bool) -> None:
+        """Ask for news below `base_url`; if it is not enabled, nobody gets the page of a server that starts."""
+        self._base_url = base_url
+        self._is_enabled = is_enabled
 
     def waiting(self, request: Request, name: str) -> bool:
         """Answer a navigation with the page of a server that starts, and start it; False: it may go on to the server.

@@ -20,7 +20,6 @@ Certificates = Callable[[], Iterable[tuple[str, float]]]
 """Lists the certificates in use: the name of each, and when it expires in seconds since the epoch."""
 
 
-
 class Servers(Protocol):
     """What counts the managed servers."""
 

@@ -137,7 +137,7 @@ class DataPath:
                 front=front,
             )
             main = main_reactor
-            self.launcher = Launcher(config, self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
+            self.launcher = Launcher(self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
             self.servers.pages = self.launcher.pages
         self._apply_what_is_beside_routes()
         self.sites: list[Site] = []

@@ -13,6 +13,7 @@ from proxyd.core.target import decode_path, key_of
 from proxyd.http.launcher import LauncherResource, StartPage
 from proxyd.http.serverlog import ServerLogs, ServerStates
 from proxyd.http.serverpages import ServerPages
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import Rank, RouteTree
 from proxyd.http.wrapped import LandingResource, NothingResource
 from proxyd.interfaces import IServerSupervisor
@@ -22,6 +23,7 @@ from proxyd.workers.guards import Guards
 
 # Of more routes there are no cards: nobody looks through them, and most likely each is somebody's own.
 MAX_ROUTES = 200
+_LAUNCHER = "server-proxy"
 
 
 class Launcher:
@@ -33,7 +35,6 @@ class Launcher:
 
     def __init__(
         self,
-        config: Config,
         tree: RouteTree,
         table: RouteTable,
         supervisor: IServerSupervisor,
@@ -46,57 +47,50 @@ class Launcher:
         self._supervisor = supervisor
         self._states = ServerStates(supervisor, clock)
         self._logs = ServerLogs(supervisor, clock)
-        # None of what these need is changed by a reload.
-        self._base_url = config.base_url
-        self._base = key_of(decode_path(config.base_url.encode()))
-        self.pages = ServerPages(
-            supervisor,
-            self._logs,
-            base_url=config.base_url,
-            wall_clock=wall_clock,
-            is_enabled=config.start_page,
-        )
+        self._mounted: list[tuple[tuple[str, ...], Rank]] = []
+        self.pages = ServerPages(supervisor, self._logs, wall_clock=wall_clock)
 
     def apply(self, config: Config, guards: Guards) -> None:
         """Serve what `config` says from now on; streams end, and come back if they still may."""
-        self._end_streams()
-        tree, base_url = self._tree, self._base_url
-        launcher = (*self._base, "server-proxy")
+        self._states.streams.end()
+        self._logs.streams.end()
+        self.pages.configure(base_url=config.base_url, is_enabled=config.start_page)
+        tree, base_url = self._tree, config.base_url
+        for place, rank in self._mounted:
+            tree.unmount(place, rank)
+        self._mounted = []
+        base = key_of(decode_path(base_url.encode()))
+        launcher = (*base, _LAUNCHER)
         if config.root_server:  # everything else of that is the server's own
             launcher = (*launcher, "log", *config.root_server.split("/"))
-        probe = (*self._base, "api")
-        tree.unmount(probe, Rank.BUILT_IN)
+
+        def mount(place: tuple[str, ...], resource: StreamingResource, rank: Rank) -> None:
+            tree.mount(place, guards.guard_mounted(place, resource), rank)
+            self._mounted.append((place, rank))
+
         if isinstance(config.auth, HubAuthConfig) and not config.root_server:
             # What a Hub asks before it sends anybody is answered by the login.
-            tree.mount(probe, guards.guard_mounted(probe, NothingResource()), Rank.BUILT_IN)
-        for rank in (Rank.PAGE, Rank.LAST_PAGE):
-            tree.unmount(self._base, rank)
-        tree.unmount(launcher, Rank.BUILT_IN)
+            mount((*base, "api"), NothingResource(), Rank.BUILT_IN)
         has_ports = config.ports.enabled
         has_more = has_ports or bool(config.servers)
         if has_more:
             resource = LauncherResource(
                 self._supervisor, self._states, self._logs, base_url=base_url, has_ports=has_ports
             )
-            tree.mount(launcher, guards.guard_mounted(launcher, resource), Rank.BUILT_IN)
+            mount(launcher, resource, Rank.BUILT_IN)
         landing = landing_path(base_url, config.default_url)
         if landing and not config.root_server:
-            tree.mount(self._base, guards.guard_mounted(self._base, LandingResource(landing)), Rank.PAGE)
+            mount(base, LandingResource(landing), Rank.PAGE)
         elif config.start_page and not config.root_server:
             page = StartPage(
                 self._supervisor, self._routes, base_url=base_url, has_ports=has_ports, is_last=not has_more
             )
-            rank = Rank.PAGE if has_more else Rank.LAST_PAGE
-            tree.mount(self._base, guards.guard_mounted(self._base, page), rank)
+            mount(base, page, Rank.PAGE if has_more else Rank.LAST_PAGE)
 
     def close(self) -> None:
         """End all streams; there will be no others."""
         self._states.streams.close()
         self._logs.streams.close()
-
-    def _end_streams(self) -> None:
-        self._states.streams.end()
-        self._logs.streams.end()
 
     def _routes(self) -> Iterable[Route]:
         """The routes that may have a card: all, or, if there are many, none of the API."""
