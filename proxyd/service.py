@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+
+# Of more static routes than these the start tells only how many there are.
+_MAX_ANNOUNCED = 50
 
 
 class ProxyService(Service):
@@ -311,9 +315,12 @@ class ProxyService(Service):
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
-        for key, spec in self._config.routes.items():
+        routes = self._config.routes
+        for key, spec in islice(routes.items(), _MAX_ANNOUNCED):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
+        if len(routes) > _MAX_ANNOUNCED:
+            self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
 
     def _make_exposition(self, data_path: DataPath) -> Exposition | None:
         meters = self.meters
@@ -464,7 +471,6 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        self.reader.read_options = options_reader(config, self._kinds)
         if self._api_root is not None and tokens is not None:
             self._api_root.accept(tokens)
         if self._routes_api is not None:

@@ -287,14 +287,14 @@ class ApplicationTests(ReloadCase):
             self.assertIn(path, line)
 
     def test_the_token_of_the_api(self) -> None:
-        """The new one is asked for at once; so are other limits, and other ways to read options."""
+        """The new one is asked for at once; so are other limits."""
         service = self.serve("api: {socket: api.sock, token: one}")
         applied = self.applied(
             service,
-            "api: {socket: api.sock, token: two, route_options: verbatim}\nlimits: {api_body: 60, route_path: 9}\n",
+            "api: {socket: api.sock, token: two}\nlimits: {api_body: 60, route_path: 9}\n",
         )
-        self.assertEqual(applied, ("api.token", "api.route_options", "limits.api_body", "limits.route_path"))
-        posted = {"target": "http://x", "strip_prefix": "maybe"}
+        self.assertEqual(applied, ("api.token", "limits.api_body", "limits.route_path"))
+        posted = {"target": "http://x"}
         for token, path, body, status in (
             ("one", "a", posted, 403),
             ("two", "a", posted, 201),

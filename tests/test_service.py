@@ -205,6 +205,16 @@ class AnnouncementTests(ServiceCase):
             ],
         )
 
+    def test_very_many_routes_are_counted(self) -> None:
+        """Nobody reads thousands of lines, and writing them takes seconds."""
+        routes = ", ".join(f"/{number}: http://file.test" for number in range(60))
+        service = self.make(f"listeners: [{{kind: http, socket: '{{directory}}/s'}}]\napi: off\nroutes: {{{routes}}}\n")
+        with capturedLogs() as events:
+            service.open()
+        said = [formatEvent(event) for event in events]
+        self.assertEqual(50, len([line for line in said if "leads to" in line]))
+        self.assertIn("... and 10 more static routes", said)
+
     def test_without_a_default_route(self) -> None:
         """The words that tools know."""
         self.assertIn(f"Proxying {self.directory}/http.sock to (no default)", self.said())

@@ -15,6 +15,7 @@ from proxyd.config.schema import make_schema
 from proxyd.kinds import Kinds
 
 _SCHEMAS = "#/components/schemas/"
+_VARIABLE = {"$ref": "#/$defs/variable"}
 _LINKS = {
     "routes": "/api/routes",
     "events": "/api/events",
@@ -62,10 +63,18 @@ def describe(kinds: Kinds) -> dict[str, Any]:
 def _as_posted(schema: Any) -> Any:
     """A schema of the file as it is for the API: without variables, and with the references of OpenAPI."""
     if isinstance(schema, list):
-        return [_as_posted(each) for each in schema if each != {"$ref": "#/$defs/variable"}]
+        return [_as_posted(each) for each in schema if not _is_variable(each)]
     if isinstance(schema, dict):
         return {name: _as_posted(value) for name, value in schema.items()}
     return schema.replace("#/$defs/", _SCHEMAS) if isinstance(schema, str) else schema
+
+
+def _is_variable(schema: Any) -> bool:
+    """Whether a form is for variables: one itself, or a section whose kind is one."""
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("properties", {}).get("kind") if schema.get("type") == "object" else None
+    return _VARIABLE in (schema, kind)
 
 
 def _references(schema: Any) -> Iterator[str]:

@@ -358,11 +358,17 @@ def read_int(value: Any) -> int:
     """Read a whole number that is not negative."""
     if isinstance(value, EnvironmentText) and value.isascii() and value.isdigit():
         return int(value)
+    value = _whole(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise OptionError(f"expected a whole number, got {_shown(value)}")
     if value < 0:
         raise OptionError("a negative number makes no sense here")
     return value
+
+
+def _whole(value: Any) -> Any:
+    """`1.0` as 1: for JSON they are the same number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_float(value: Any) -> float:
@@ -397,6 +403,7 @@ def read_seconds(value: Any) -> Seconds:
 
 def read_size(value: Any) -> ByteCount:
     """Read a size such as `8 KiB`."""
+    value = _whole(value)
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     match = SIZE.fullmatch(text) if isinstance(text, str) else None
     if match is None:

@@ -47,7 +47,7 @@ def _secrets_of(cls: type) -> frozenset[str]:
     return frozenset(name for name, kind in kinds.items() if kind is Secret or Secret in get_args(kind))
 
 
-@attrs.define
+@attrs.frozen
 class RouteReader:
     """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect."""
 

@@ -136,7 +136,13 @@ class HttpListener:
         else:
             port = DataPathTlsPort(sock, site, self._reactor, self.tls)
         if self._config.proxy_protocol:
-            return ProxiedPort(port, self._reactor, site.deadlines, site.timeouts.header, site.trusted.trusts)
+            return ProxiedPort(
+                port,
+                self._reactor,
+                site.deadlines,
+                lambda: site.settings.timeouts.header,
+                lambda address: site.settings.trusted.trusts(address),  # noqa: PLW0108  # a reload may change whom
+            )
         return port
 
     def prepare(self, config: object) -> Callable[[], None]:

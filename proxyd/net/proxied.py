@@ -42,7 +42,7 @@ class ProxiedPort(DataPathPort):
         inner: DataPathPort,
         reactor: DataPathReactor,
         deadlines: Deadlines,
-        seconds: float,
+        seconds: Callable[[], float],
         trusts: Callable[[str], bool],
     ) -> None:
         self.inner = inner
@@ -100,7 +100,7 @@ class _Announcement:
         self._line = ProxyLine()
         sock.setblocking(False)
         reactor.addReader(self)
-        server.deadlines.set(self, server.seconds)
+        server.deadlines.set(self, server.seconds())
 
     def fileno(self) -> int:
         """That of the socket."""

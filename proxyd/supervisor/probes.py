@@ -7,13 +7,13 @@ from typing import Any
 
 from twisted.internet import protocol
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.python.failure import Failure
 
 from proxyd.model.servers import Place, ServerSpec
 from proxyd.supervisor.waiting import Clock, sleep
 
+# There are no endpoints here: to import those takes the variables away by which systemd tells of its sockets.
+_NEVER = 3600  # seconds; the time is up when the question is cancelled
 _FIRST_PAUSE = 0.01  # seconds; doubled after each question
 _LONGEST_PAUSE = 1.0
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: [^\n]*)?\r?\n")
@@ -48,44 +48,35 @@ async def _ask_once(reactor: Any, clock: Clock, place: Place, spec: ServerSpec, 
     asked.addBoth(done)
     try:
         return await asked
-    except (CancelledError, ConnectingCancelledError):
+    except CancelledError:
         if is_own_end:
             return False
-        raise CancelledError from None
+        raise
 
 
 async def _ask(reactor: Any, place: Place, spec: ServerSpec) -> bool:
-    for endpoint in _endpoints(reactor, place):
+    for host in ("",) if place.socket else ("127.0.0.1", "::1"):
         question = _Question(place, spec)
-        try:
-            await endpoint.connect(_Factory(question))
-        except (ConnectError, OSError):
-            continue
-        if spec.raw_socket_proxy:
-            question.abort()
-            return True
+        asking = _Asking(question)
+        if place.socket:
+            asking.connector = reactor.connectUNIX(place.socket, asking, timeout=_NEVER)
+        else:
+            asking.connector = reactor.connectTCP(host, place.port, asking, timeout=_NEVER)
         try:
             status = await question.status
         except CancelledError:
-            question.abort()
+            asking.connector.disconnect()
             raise
-        if status and (spec.ready.statuses == "any" or status in spec.ready.statuses):
+        if status and (spec.raw_socket_proxy or spec.ready.statuses == "any" or status in spec.ready.statuses):
             return True
     return False
 
 
-def _endpoints(reactor: Any, place: Place) -> tuple[Any, ...]:
-    # The time is up when the question is cancelled, not when the endpoints say so.
-    if place.socket:
-        return (UNIXClientEndpoint(reactor, place.socket, timeout=3600),)
-    return (
-        TCP4ClientEndpoint(reactor, "127.0.0.1", place.port, timeout=3600),
-        TCP6ClientEndpoint(reactor, "::1", place.port, timeout=3600),
-    )
-
-
 class _Question(protocol.Protocol):
-    """One request; `status` fires with the status of the response, 0 for what is none."""
+    """One request; `status` fires with the status of the response, 0 for what is none.
+
+    To accept is an answer of a bare server, as good as any.
+    """
 
     transport: Any
 
@@ -94,48 +85,56 @@ class _Question(protocol.Protocol):
         self._spec = spec
         self._data = b""
         self.status: Deferred[int] = Deferred()
-        self._has_fired = False
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self._has_fired = True
-        if self.transport is not None:
-            self.transport.abortConnection()
 
     def connectionMade(self) -> None:
         """Ask, unless to be there is the answer."""
-        if not self._spec.raw_socket_proxy:
-            host = self._place.upstream.authority.decode("ascii")
-            head = f"GET {self._spec.ready.path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-            self.transport.write(head.encode("ascii"))
+        if self._spec.raw_socket_proxy:
+            self._answer(200)
+            return
+        host = self._place.upstream.authority.decode("ascii")
+        head = f"GET {self._spec.ready.path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        self.transport.write(head.encode("ascii"))
 
     def dataReceived(self, data: bytes) -> None:
         """Wait for a whole status line."""
         self._data += data
         match = _STATUS_LINE.match(self._data)
         if match is not None and not match[1].startswith(b"1"):
-            self._fire(int(match[1]))
+            self._answer(int(match[1]))
         elif match is not None and b"\n\r\n" in self._data:  # the final response comes behind the interim one
             rest, self._data = self._data.partition(b"\n\r\n")[2], b""
             self.dataReceived(rest)
         elif len(self._data) > _MAX_STATUS_LINE:
-            self._fire(0)
+            self._answer(0)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Whatever has not come will not come."""
-        self._fire(0)
+        self.fail()
 
-    def _fire(self, status: int) -> None:
-        if not self._has_fired:
-            self.abort()
+    def fail(self) -> None:
+        """There is no answer."""
+        if not self.status.called:
+            self.status.callback(0)
+
+    def _answer(self, status: int) -> None:
+        self.transport.abortConnection()
+        if not self.status.called:
             self.status.callback(status)
 
 
-class _Factory(protocol.Factory):
+class _Asking(protocol.ClientFactory):
+    """Connects for one question."""
+
     noisy = False
+    connector: Any = None
 
     def __init__(self, question: _Question) -> None:
         self._question = question
 
     def buildProtocol(self, addr: Any) -> _Question:
+        """The connection is there."""
         return self._question
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        """There is nobody."""
+        self._question.fail()

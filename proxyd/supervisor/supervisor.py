@@ -58,14 +58,15 @@ class Supervisor:
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
+        self._has_begun = False
         self._is_closing = False
         self.replace(specs)
 
     def begin(self) -> None:
-        """Start what is to run from the beginning."""
-        for name, server in self._servers.items():
-            if server.spec.start == "eager" and server.spec.is_managed:
-                self.start(name).addErrback(self._start_failed)
+        """Start what is to run without being asked; what comes later by `replace` is started then."""
+        self._has_begun = True
+        for server in self._servers.values():
+            server.begin()
 
     # Asking.
 
@@ -131,6 +132,8 @@ class Supervisor:
             server = servers.get(name) or _Server(name, spec, self._around)
             self._servers[name] = server
             server.change(spec)
+            if self._has_begun:
+                server.begin()
             if not spec.is_reachable:
                 self._log.warn("server {server} has neither command, port nor socket", server=name)
 
@@ -165,10 +168,6 @@ class Supervisor:
     def _instances(self) -> list[Instance]:
         return [instance for server in (*self._servers.values(), *self._leaving) for instance in server.all_instances]
 
-    def _start_failed(self, failure: Failure) -> None:
-        if not failure.check(ServerStartError):  # which the instance has logged
-            self._log.failure("unexpected error at the start of the servers", failure)
-
 
 class _Server:
     """A server of that name: what it is now, what it will be, and its instances."""
@@ -181,6 +180,7 @@ class _Server:
         self.spec = spec
         self._running = spec
         self._former: list[Instance] = []
+        self._has_begun = False
         self.instances = self._make_instances([])
 
     @property
@@ -196,6 +196,12 @@ class _Server:
             return least
         least.want()
         return min(ready, key=lambda instance: instance.load)
+
+    def begin(self) -> None:
+        """Start it if it is to run without being asked, now and after each change; a second call does nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._start_eager()
 
     def change(self, spec: ServerSpec) -> None:
         """Become `spec`, once nobody uses what runs."""
@@ -223,6 +229,13 @@ class _Server:
             for instance in former:
                 instance.retire().addBoth(self._forget, instance)
             self.instances = self._make_instances(former)
+            if self._has_begun:
+                self._start_eager()
+
+    def _start_eager(self) -> None:
+        if self._running.start == "eager":
+            for instance in self.instances:
+                instance.want()
 
     def _forget(self, _: object, instance: Instance) -> None:
         self._former.remove(instance)

@@ -75,7 +75,7 @@ class ReadTests(SynchronousTestCase):
     def test_whole_numbers_are_not_negative(self) -> None:
         """Text is none, unless its digits come from the environment."""
         self.assert_reads(read_int, [(0, 0), (7, 7), (EnvironmentText("12"), 12), (EnvironmentText("007"), 7)])
-        self.assert_refuses(read_int, [*NO_NUMBER, -1, 1.0, EnvironmentText("-1"), EnvironmentText("٣"), "x"])
+        self.assert_refuses(read_int, [*NO_NUMBER, -1, -1.0, 1.5, EnvironmentText("-1"), EnvironmentText("٣"), "x"])
 
     def test_numbers_are_finite(self) -> None:
         """Whole or not, and not negative."""
@@ -144,7 +144,7 @@ class ReadTests(SynchronousTestCase):
     def test_ports_end(self) -> None:
         """0 to 65535."""
         self.assert_reads(read_port, [(0, 0), (80, 80), (65535, 65535), (EnvironmentText("80"), 80)])
-        self.assert_refuses(read_port, [65536, -1, "80", 80.0, True, None, EnvironmentText("http")])
+        self.assert_refuses(read_port, [65536, -1, "80", 80.5, True, None, EnvironmentText("http")])
 
     def test_permissions_are_octal(self) -> None:
         """Three octal digits, whatever YAML makes of them."""

@@ -172,6 +172,24 @@ class ReloadTests(TlsCase):
         )
         process.wait_for_log("applied: drain_seconds", PATIENCE_SECONDS)
 
+    def test_the_command_and_the_api(self) -> None:
+        """What the proxy has applied is printed, and what only the proxy could find out: 78, and nothing changes."""
+        listener = "listeners: [{kind: http, port: 0}]\n"
+        api = f"api: {{port: {free_port()}, token: {'t' * 32}}}\n"
+        process = self.serve(listener + api)
+        process.wait_for_log("Proxy API at", PATIENCE_SECONDS)
+        self.file.write_text(listener + api + "drain_seconds: 7\nhost_routing: true\n")
+        done = self.reload_command()
+        self.assertEqual(
+            (0, "applied: drain_seconds\nchanged, but needs a restart: host_routing\n", ""),
+            (done.returncode, done.stdout, done.stderr),
+        )
+        self.file.write_text(listener + api + "drain_seconds: 8\nroute_defaults: {upstream_tls: {ca: none.pem}}\n")
+        done = self.reload_command()
+        problem = f"{self.directory}/none.pem: TLS: no such file or directory\n"
+        self.assertEqual((78, "", problem), (done.returncode, done.stdout, done.stderr))
+        self.assertIn("the configuration stays as it was", process.log)
+
     def test_the_command_and_a_bad_file(self) -> None:
         """The problems are printed, and the process is not even asked."""
         process = self.serve("listeners: [{kind: http, port: 0}]\napi: off\npid_file: pid\n")

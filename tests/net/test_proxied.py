@@ -53,7 +53,7 @@ class ProxiedPortTests(RealTransportCase):
             inner = DataPathPort(sock, factory, self.reactor)
         else:
             inner = DataPathTlsPort(sock, factory, self.reactor, tls)
-        port = ProxiedPort(inner, self.reactor, Deadlines(self.clock), 5.0, lambda address: self.trusted)
+        port = ProxiedPort(inner, self.reactor, Deadlines(self.clock), lambda: 5.0, lambda address: self.trusted)
         port.startListening()
         self.addCleanup(port.stopListening)
         return sock

@@ -313,6 +313,24 @@ class ReplaceTests(SupervisorCase):
         self.assertTrue(fetch(lease.place).endswith("new"))
         self.assertEqual(lease.spec.environment, {"SAID": "new"})
 
+    async def test_eager_servers_start_with_the_configuration(self) -> None:
+        """New ones and changed ones, once servers have begun at all."""
+        supervisor = self.supervise(app=ServerSpec(command=program()))
+        supervisor.replace({"early": ServerSpec(command=program(), start="eager")})
+        self.assertEqual(supervisor.status("early")[0].state, "stopped")
+        supervisor.begin()
+        supervisor.replace(
+            {
+                "early": ServerSpec(command=program(), start="eager", environment={"SAID": "x"}),
+                "new": ServerSpec(command=program(), start="eager"),
+            }
+        )
+        for name in ("early", "new"):
+            await until(lambda name=name: supervisor.status(name)[0].state == "ready", f"{name} is ready")
+        place = supervisor.status("early")[0].place
+        assert place is not None
+        self.assertTrue(fetch(place).endswith(" x"))
+
     async def test_a_removed_server_takes_nobody_and_ends_with_its_last_lease(self) -> None:
         """At once for new ones."""
         supervisor = self.supervise(app=ServerSpec(command=program()))
