@@ -190,3 +190,11 @@ class GuardsTests(SynchronousTestCase):
         sent = self.ask("/x?CDSDASHBOARDS_JH_USER=eve&a=b", "X_CDSDASHBOARDS_JH_USER: eve")
         self.assertTrue(sent.startswith(b"upstream: GET /x?a=b HTTP/1.1"), sent)
         self.assertNotIn(b"eve", sent)
+
+    def test_a_posted_section_that_cannot_be_used(self) -> None:
+        """Lets nobody in, and the log says what is missing."""
+        self.start(Config())
+        self.proxy.add_route("/own", "http://up.test", RouteOptions(auth=HubAuthConfig()))
+        answer = self.ask("/own", "Authorization: token x")
+        self.assertIn(b" 500 ", answer)
+        self.assertNotIn(b"JUPYTERHUB", answer)
