@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -82,7 +81,7 @@ class HubAuthenticator:
         self._client = HubClient(environment.reactor, settings.place)
         self._visitors = Visitors(self._client.user, environment.seconds, config.known_for)
         self._cookies = HubCookies(settings.oauth.client_id.encode(), host_prefix=settings.host_prefix)
-        environment.cookies.update(self._cookies.own)
+        environment.cookies.update(self._cookies.ours)
         key, client_id = environment.cookie_key(), settings.oauth.client_id.encode()
         self._logins = Sealer(key, b"hub login", client_id)
         self._attempts = Sealer(key, b"hub attempt", client_id)
@@ -138,7 +137,7 @@ class HubAuthenticator:
             found += self._logins_in(cookies)
         return found
 
-    def _logins_in(self, cookies: _Cookies) -> Iterable[_Credential]:
+    def _logins_in(self, cookies: _Cookies) -> list[_Credential]:
         now = self._environment.wall_clock()
         values = [value for name, value in cookies if name == self._cookies.session][:_MAX_COOKIES]
         tokens = (self._logins.unseal(value, now) for value in values)
@@ -302,7 +301,7 @@ class HubAuthenticator:
 
     async def _is_logged_in(self, cookies: _Cookies) -> bool:
         try:
-            found = self._identify(list(self._logins_in(cookies)), _session(cookies))
+            found = self._identify(self._logins_in(cookies), _session(cookies))
             return (await found if isinstance(found, Deferred) else found) is not None
         except HubError:
             return False

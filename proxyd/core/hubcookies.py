@@ -21,13 +21,17 @@ _LETTERS = string.ascii_letters.encode()
 
 
 class HubCookies:
-    """The names for the OAuth client `client_id`; `host_prefix`: browsers hold them to https and to one host."""
+    """The names for the OAuth client `client_id`; `host_prefix`: browsers hold them to https and to one host.
+
+    `ours` are those that we set, in either form.
+    """
 
     def __init__(self, client_id: bytes, *, host_prefix: bool) -> None:
         self.session = _HOST + client_id if host_prefix else client_id
         self.state = self.session + b"-oauth-state"
         self._states = tuple(name + b"-oauth-state" for name in (client_id, _HOST + client_id))
-        self.own = frozenset({client_id, _HOST + client_id, *self._states, *_OF_THE_HUB})
+        self.ours = frozenset({client_id, _HOST + client_id, *self._states})
+        self._always = self.ours | _OF_THE_HUB
 
     def is_state(self, name: bytes) -> bool:
         """Whether a cookie holds an attempt to log in."""
@@ -42,7 +46,7 @@ class HubCookies:
     def hidden(self, names: Iterable[bytes]) -> frozenset[bytes]:
         """What no application gets and sets: what is ours or the Hub's, and of `names` the logins of servers."""
         more = {name for name in names if self._is_hidden(name)}
-        return self.own | more if more else self.own
+        return self._always | more if more else self._always
 
     def _is_hidden(self, name: bytes) -> bool:
         return name.startswith(self._states) or name.removeprefix(_HOST).startswith(_OF_SERVERS)

@@ -71,7 +71,8 @@ class Access:
             return True
         if self.scopes:
             return admits(self.scopes, visitor.scopes)
-        return (visitor.kind == "user" and visitor.name == self.user) or self.group in visitor.groups
+        is_user = visitor.kind == "user" and visitor.name == self.user
+        return is_user or (bool(self.group) and self.group in visitor.groups)
 
     def __bool__(self) -> bool:
         return bool(self.scopes or self.user or self.group or self.anyone)

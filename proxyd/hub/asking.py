@@ -1,4 +1,8 @@
-"""Requests of our own to a service nearby, over treq: bounded in time and size, and never following a redirect."""
+"""Requests of our own to a service nearby, over treq: bounded in time and size, and never following a redirect.
+
+What makes them is imported with the first one: treq takes 0.3 s, and `twisted.internet.endpoints`, which all of it
+needs, takes LISTEN_FDS out of the environment, where our own listeners look for their sockets.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import (
     Certificate,
@@ -27,6 +30,7 @@ from zope.interface import implementer
 from proxyd.errors import TlsError
 
 if TYPE_CHECKING:
+    from twisted.internet.endpoints import UNIXClientEndpoint
     from twisted.web.client import HTTPConnectionPool
 
 _UNIX = "http+unix://"
@@ -139,7 +143,7 @@ class Asker:
         return asked.addErrback(self._failed)
 
     async def _ask(self, method: str, url: str, fields: Sequence[tuple[bytes, bytes]], body: bytes | None) -> Reply:
-        from treq.client import HTTPClient  # noqa: PLC0415  # 0.3 s that a command line without it need not wait
+        from treq.client import HTTPClient  # noqa: PLC0415  # see the top
         from twisted.web.http_headers import Headers  # noqa: PLC0415
 
         headers = Headers()
@@ -200,6 +204,8 @@ class _UnixEndpoints:
 
     def endpointForURI(self, uri: Any) -> UNIXClientEndpoint:
         """The socket."""
+        from twisted.internet.endpoints import UNIXClientEndpoint  # noqa: PLC0415  # see the top
+
         return UNIXClientEndpoint(self._reactor, self._path)
 
 

@@ -12,6 +12,7 @@ from proxyd.auth.environment import AuthEnvironment, read_or_make_key
 from proxyd.core.rate import TokenBucket
 from proxyd.core.table import RouteTable
 from proxyd.core.target import decode_path, key_of
+from proxyd.errors import OptionError, RequestError, TlsError
 from proxyd.http.guard import GuardedResource, OwnPathsResource, RatedResource
 from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
@@ -134,7 +135,10 @@ class Guards:
             section = own or self._section
             authenticator = self._of_routes.get((route.host, route.segments, section))
             if authenticator is None:
-                authenticator = self._make_own(section, route)
+                try:
+                    authenticator = self._make_own(section, route)
+                except (OptionError, TlsError) as error:  # of a posted route: nobody could look into it before
+                    raise RequestError(500, f"the auth of the route {route.key} cannot be used: {error}") from None
         return GuardedResource(resource, authenticator, route)
 
     def guard_pattern(self, route: Route, resource: StreamingResource) -> StreamingResource:

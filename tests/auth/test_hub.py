@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import attrs
 from twisted.internet import reactor  # noqa: TID251  # that of trial
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -343,8 +345,11 @@ class LoginTests(HubTestCase):
             ((), {"JUPYTERHUB_PUBLIC_URL": "https://hub.test/user/alice/"}, True),
             ((), {"JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "1"}, True),
             ((), {"JUPYTERHUB_COOKIE_OPTIONS": '{"secure": true, "samesite": "None"}'}, True),
+            ((), {"cookie_same_site": "none", "cookie_secure": True, "cookie_lifetime": 2592000.0}, True),
         ):
-            self.authenticator = self.make(environ)
+            variables = {name: value for name, value in environ.items() if name.isupper()}
+            options = {name: value for name, value in environ.items() if not name.isupper()}
+            self.authenticator = self.make(variables, **options)
             location, cookie = await self.begin(*fields)
             answer = await self.call_back(self.hub.authorize(location, TOKEN), f"Cookie: {cookie}", *fields)
             deleted, kept = set_cookies(answer)
@@ -354,7 +359,7 @@ class LoginTests(HubTestCase):
                 self.assertIn(f"; Path={path}; ", line)
             self.assertEqual(kept.startswith("__Host-"), "COOKIE_HOST" in str(environ))
             self.assertIn("Max-Age=2592000; HttpOnly", kept)
-            self.assertIn("SameSite=None" if "None" in str(environ) else "SameSite=Lax", kept)
+            self.assertIn("SameSite=None" if "none" in str(environ).lower() else "SameSite=Lax", kept)
             name = kept.partition(";")[0]
             self.assert_admitted(await self.ask(f"Cookie: {name}", "Sec-Fetch-Site: cross-site"))
 
@@ -440,6 +445,9 @@ class LoginTests(HubTestCase):
         self.assert_refused(await self.call_back(good, f"Cookie: {cookie}", method="POST"), 405)
         self.now += 600
         self.assert_refused(await self.call_back(good, f"Cookie: {cookie}"), 403)
+        login = self.authenticator._logins.seal(TOKEN.encode(), self.now + 10).decode()
+        self.hub.close()
+        self.assert_refused(await self.call_back(good, f"Cookie: {CLIENT_ID}={login}"), 403)
 
     async def test_exchanges_that_fail(self) -> None:
         """End on a page that leads to another attempt, and set nothing."""
@@ -539,8 +547,10 @@ class CookieTests(HubTestCase):
             self.assertEqual(answered_fields(answered, admit), answered[1:])
 
     async def test_other_routes_keep_them_back(self) -> None:
-        """Their authenticators are told the names."""
-        self.assertIn(CLIENT_ID.encode(), self.authenticator._environment.cookies)
+        """Their authenticators are told the names; but the route of the Hub itself needs the Hub's."""
+        names = self.authenticator._environment.cookies
+        self.assertIn(CLIENT_ID.encode(), names)
+        self.assertNotIn(b"jupyterhub-session-id", names)
 
 
 class OriginTests(HubTestCase):
@@ -634,6 +644,20 @@ class HealthTests(HubTestCase):
             await made._ask_version()
             self.assertIn(b"X-JupyterHub-Version: " + expected, made._answer_probe().fields)
 
+    async def test_a_hub_that_is_not_there_yet(self) -> None:
+        """Is looked for a few times more, and nothing depends on it."""
+        self.hub.close()
+        clock = Clock()
+        self.authenticator._environment = attrs.evolve(self.authenticator._environment, reactor=clock)
+        asking = Deferred.fromCoroutine(self.authenticator._ask_version())
+        for seconds in (1, 2, 4, 8, 16):
+            while not clock.getDelayedCalls():
+                await deferLater(reactor, 0.01)
+            self.assertFalse(asking.called)
+            clock.advance(seconds)
+        await asking
+        self.assertIn(b"X-JupyterHub-Version: 6.1.1", self.authenticator._answer_probe().fields)
+
 
 class ActivityTests(HubTestCase):
     """Who is admitted is at work; who is not, is not."""
@@ -688,6 +712,7 @@ class EnvironmentTests(HubTestCase):
             ({"OAUTH_ACCESS_SCOPES": "x"}, "access_scopes"),
             ({"OAUTH_ACCESS_SCOPES": "{}"}, "access_scopes"),
             ({"COOKIE_OPTIONS": "[]"}, "cookie_same_site"),
+            ({"COOKIE_OPTIONS": "{"}, "cookie_same_site"),
         ):
             given = {f"JUPYTERHUB_{name}": value for name, value in environ.items()}
             error = self.assertRaises(OptionError, HubAuthConfig().check, {**self.hub.environ, **given})

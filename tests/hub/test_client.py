@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -167,3 +169,15 @@ class AnswerTests(TestCase):
         good = ("http://a", "https://a:1/x?y", "http+unix://%2Frun%2Fx/hub/api")
         bad = ("", "a", "ftp://a", "http:///x", "http://[a", "http://a#b")
         self.assertEqual([can_be_asked(url) for url in (*good, *bad)], [True] * 3 + [False] * 6)
+
+
+class ImportTests(TestCase):
+    """What comes with the first request only."""
+
+    def test_nothing_is_taken_out_of_the_environment(self) -> None:
+        """As `twisted.internet.endpoints` would do with the sockets of a service manager; no reactor is chosen."""
+        code = "import sys, proxyd.builtins, proxyd.auth.reporting; print(*sys.modules)"
+        ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        modules = set(ran.stdout.split())
+        self.assertIn("proxyd.hub.asking", modules)
+        self.assertEqual(modules & {"twisted.internet.endpoints", "twisted.internet.reactor", "treq"}, set())
