@@ -22,12 +22,13 @@ def check_environment(config: Config, environ: Mapping[str, str]) -> None:
 
 
 def _sections(config: Config) -> Iterator[tuple[AuthConfig, tuple[str | int, ...]]]:
-    yield config.auth, ("auth",)
-    if config.route_defaults.auth is not None:
-        yield config.route_defaults.auth, ("route_defaults", "auth")
     for key, spec in config.routes.items():
         if spec.auth is not None:
             yield spec.auth, ("routes", key, "auth")
     for index, pattern in enumerate(config.patterns):
         if pattern.auth is not None:
             yield pattern.auth, ("patterns", index, "auth")
+    # Last: under a Hub it is there although the file has none, and what is missing is missing in those of the file, too.
+    if config.route_defaults.auth is not None:
+        yield config.route_defaults.auth, ("route_defaults", "auth")
+    yield config.auth, ("auth",)

@@ -61,7 +61,10 @@ def under_hub(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[s
     """
     if not is_under_hub(environ):
         return dict(document)
-    told: dict[str, Any] = {"base_url": service_prefix(environ), "auth": {"kind": "jupyterhub"}}
+    told: dict[str, Any] = {"base_url": service_prefix(environ)}
+    defaults = document.get("route_defaults")
+    if not isinstance(defaults, Mapping) or not defaults.get("auth"):  # which would hold in its place
+        told["auth"] = {"kind": "jupyterhub"}
     if environ.get("JUPYTERHUB_SERVICE_URL"):
         told["listeners"] = [hub_listener(environ, 0)]
     if environ.get("JUPYTERHUB_DEFAULT_URL"):

@@ -54,6 +54,8 @@ class DocumentTests(SynchronousTestCase):
         }
         self.assertEqual(document, under_hub(document, HUB | {"JUPYTERHUB_DEFAULT_URL": "/lab"}))
         self.assertEqual("/user/dan/", under_hub({"base_url": None}, HUB)["base_url"])
+        self.assertNotIn("auth", under_hub({"route_defaults": {"auth": {"kind": "anonymous"}}}, HUB))
+        self.assertIn("auth", under_hub({"route_defaults": {}}, HUB))
 
     def test_the_landing_page_and_internal_tls(self) -> None:
         """Both are told only when an administrator has configured them."""
