@@ -32,16 +32,18 @@ from proxyd.api.routes import RoutesApi
 from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.auth.reporting import activity_reports
 from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
-from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
+from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
 from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
+from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
@@ -123,6 +125,7 @@ class ProxyService(Service):
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
+        self._reports: ActivityReports | None = None
         self._api_root: ApiResource | None = None
         self._routes_api: RoutesApi | None = None
         self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
@@ -146,7 +149,7 @@ class ProxyService(Service):
         """Open everything."""
         try:
             self.open()
-        except (ListenError, StoreError, TlsError, OSError) as error:
+        except (ListenError, OptionError, StoreError, TlsError, OSError) as error:
             self.close()
             complain(error)
             raise SystemExit(1) from None
@@ -154,9 +157,9 @@ class ProxyService(Service):
     def open(self) -> None:
         """Build everything and open all listeners.
 
-        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, `TlsError`, and
-        `OSError` for a file that cannot be read or written; a store that fails later, when the reactor runs, ends the
-        process.
+        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, `TlsError`,
+        `OptionError` for what should be in the environment, and `OSError` for a file that cannot be read or written; a
+        store that fails later, when the reactor runs, ends the process.
         """
         config = self._config
         leave_last_words()
@@ -177,6 +180,8 @@ class ProxyService(Service):
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
+        activity = Activity(time.time, config.activity.ignore)
+        self._reports = activity_reports(config, self._environ, self._reactor, lambda: activity.last)
         data_path = self.data_path = DataPath(
             config,
             self._kinds,
@@ -186,6 +191,8 @@ class ProxyService(Service):
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
             supervisor=self.supervisor,
+            environ=self._environ,
+            touch_of=activity.touch_of,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -274,6 +281,8 @@ class ProxyService(Service):
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
+            if self._reports is not None:
+                self._reports.start()
             # Not before the reactor turns, and the rest of the start has gone well.
             self._reactor.callLater(0, self._notify_ready)
 
@@ -535,6 +544,8 @@ class ProxyService(Service):
         for streams in (self._events, self._servers_api):
             if streams is not None:
                 streams.close()
+        if self._reports is not None:
+            self._reports.stop()
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()

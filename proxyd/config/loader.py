@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from proxyd.config.environment import check_environment
 from proxyd.config.exposure import check_exposure
 from proxyd.config.functions import find_function
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
@@ -226,6 +227,7 @@ class _Document:
         try:
             config = converter.structure(self._data, Config)
             check_exposure(config)
+            check_environment(config, self._environ)
         except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
             broken = {(problem.line, problem.column, problem.file) for problem in self._problems}
             for fault in faults_in(error):

@@ -41,6 +41,7 @@ APPLIED = _paths(
 NEEDS_RESTART = _paths(
     {
         "": "api host_routing workers",
+        "activity": "force_alive ignore interval server_name token url",
         "api": "address port route_options socket tls",
         "log": "stall_after",
         "metrics": "address enabled names port socket",

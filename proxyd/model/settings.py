@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.activity import ActivitySettings
 from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
 from proxyd.model.patterns import PatternSpec
 from proxyd.model.ports import PortsSettings
@@ -262,6 +263,7 @@ class Config:
         factory=AnonymousAuthConfig,
         metadata={"help": "Who may use the routes, unless a route has an `auth` of its own.", "section": True},
     )
+    activity: ActivitySettings = section(ActivitySettings, help="Reports of activity to JupyterHub.")
     allow_anonymous: bool = option(
         False,
         help="Let everybody use servers and ports, even on a listener that is neither on loopback nor a socket.",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.web.resource import IResource
 
 from proxyd.builtins import KINDS
@@ -107,6 +108,13 @@ class Lines:
         self.lines.append(line)
 
 
+class StillReactor(MemoryReactorClock):
+    """Connects to nobody, and begins nothing that was left for later."""
+
+    def callFromThread(self, callable: Any, *arguments: object, **options: object) -> None:  # noqa: A002  # Twisted's
+        """Forget about it."""
+
+
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
@@ -135,7 +143,14 @@ class Harness:
         trusts = TrustedProxies(config.trusted_proxies).trusts
         seconds = self.clock.seconds
         guards = self.guards = Guards(
-            config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state
+            config,
+            KINDS,
+            self.table,
+            seconds=seconds,
+            wall_clock=seconds,
+            trusts=trusts,
+            state=state,
+            reactor=StillReactor(),
         )
 
         def forward(

@@ -46,7 +46,7 @@ from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
-from proxyd.workers.guards import Guards
+from proxyd.workers.guards import Guards, TouchOf
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
@@ -63,7 +63,8 @@ class DataPath:
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
-    `supervisor` there are no managed servers.
+    `supervisor` there are no managed servers. `environ` is for what the configuration leaves to it; `touch_of` is that
+    of `AuthEnvironment`.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class DataPath:
         meters: Uncounted | None = None,
         state: Path | None = None,
         supervisor: IServerSupervisor | None = None,
+        environ: Mapping[str, str] | None = None,
+        touch_of: TouchOf = lambda _: None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -92,6 +95,8 @@ class DataPath:
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
         self._state = state or state_directory(config.state_directory, {})
+        self._environ = environ
+        self._touch_of = touch_of
         self._guards = self._make_guards(config)
         self._gate = connection_gate(config.limits, self.deadlines.seconds)
         self.tree = RouteTree(
@@ -202,6 +207,9 @@ class DataPath:
             wall_clock=time.time,
             trusts=TrustedProxies(config.trusted_proxies).trusts,
             state=self._state,
+            reactor=self._main,
+            environ=self._environ,
+            touch_of=self._touch_of,
         )
 
     def _build_resource(self, entry: Entry) -> StreamingResource:

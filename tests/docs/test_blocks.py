@@ -18,6 +18,14 @@ from tests.support import CHECKOUT
 
 _LANGUAGES = {"console", "yaml", "python", "html", "json", "text", "ini", "nginx", "mermaid"}
 
+_OF_A_HUB = {
+    "JUPYTERHUB_API_URL": "http://127.0.0.1:8081/hub/api",
+    "JUPYTERHUB_API_TOKEN": "token",
+    "JUPYTERHUB_CLIENT_ID": "service-app",
+    "JUPYTERHUB_SERVICE_NAME": "app",
+    "JUPYTERHUB_SERVICE_PREFIX": "/services/app/",
+}
+
 
 def blocks_in(language: str) -> list[Block]:
     """All blocks of a language, of all documents."""
@@ -46,10 +54,10 @@ class BlockTests(SynchronousTestCase):
                 self.assertIn(block.language, _LANGUAGES, block.place)
 
     def test_every_yaml_block_is_a_configuration(self) -> None:
-        """For the loader without a problem, whatever the environment, and for the schema that editors see."""
+        """For the loader, with nothing in the environment but what a Hub sets, and for the schema that editors see."""
         schema = json.loads((CHECKOUT / "etc" / "proxyd.schema.json").read_text(encoding="utf-8"))
         for block in blocks_in("yaml"):
-            parse(block.text, KINDS, {}, name=block.place)
+            parse(block.text, KINDS, _OF_A_HUB, name=block.place)
             document = yaml.load(block.text, Yaml12Loader)
             errors = [error.message for error in Draft202012Validator(schema).iter_errors(document)]
             self.assertEqual(errors, [], block.place)
