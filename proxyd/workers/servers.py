@@ -117,17 +117,18 @@ class Servers:
         def build(
             place: Place, spec: ServerSpec, *, fields: Mapping[str, str] | None = None, buffers: bool = False
         ) -> ForwardResource:
+            pool = self._pools.of(place.upstream)
+            if spec.raw_socket_proxy:
+                plan = PrefixedPlan(place.upstream, options, context, depth)
+                resource = self._forward(RawSocketResource, plan, options, pool, None)
+                resource.raw = raw or _raw_plan(options)
+                return resource
             if fields is None:
                 fields = override(spec, names_at(place, base_url))
             changes = options.request_headers or HeaderChanges()
             changes = attrs.evolve(changes, set={**(changes.set or {}), **fields})
             own = attrs.evolve(options, request_headers=changes)
             plan = PrefixedPlan(place.upstream, own, context, depth, is_absolute=spec.absolute_url)
-            pool = self._pools.of(place.upstream)
-            if spec.raw_socket_proxy:
-                resource = self._forward(RawSocketResource, plan, options, pool, None)
-                resource.raw = raw or _raw_plan(options)
-                return resource
             rewriters = spec.rewriters or ((_NOTHING,) if buffers else ())
             rewriting = self._make_rewriting(rewriters, {"host": "localhost", "port": place.port})
             return self._forward(ForwardResource, plan, options, pool, rewriting)
