@@ -4,7 +4,8 @@
 
 Look-ups are timed in this process, everything else is asked of a `proxyd serve` of its own. A pause is the longest
 time that a health check took which a client asks for again and again meanwhile; the machine's own share of it, while
-nothing else happens, is in the first line.
+nothing else happens, is in the first line. A configurable-http-proxy, if there is one (README.md), gets the routes one
+by one, and so does another `proxyd serve`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from peers import find_chp
 
 from proxyd.core.changes import Change
 from proxyd.core.posted import RouteReader
@@ -69,19 +72,22 @@ def look_up_seconds(count: int) -> float:
 
 
 class Proxy:
-    """A `proxyd serve` on free ports."""
+    """A proxy on free ports; `command` makes it, and `health` is the path of its health check."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, command: Callable[[int, int], list[str]], health: str = "/healthz") -> None:
+        self._health = health
         self.port, self.api_port = free_port(), free_port()
-        config = directory / "proxyd.yaml"
-        config.write_text(
-            f"listeners: [{{kind: http, port: {self.port}}}]\napi: {{port: {self.api_port}, open: true}}\n"
-            f"log: {{access: 'off', level: error}}\n"
-        )
-        command = Path(sysconfig.get_path("scripts")) / "proxyd"
-        self.process = subprocess.Popen([command, "serve", "--config", config], cwd=directory)
+        began = time.monotonic()
+        self.process = subprocess.Popen(command(self.port, self.api_port))
         while not accepts(self.api_port):
             time.sleep(0.05)
+        self.ask("GET", "/api/routes")  # not before the store has been read
+        self.start_seconds = time.monotonic() - began
+
+    def end(self) -> None:
+        """Stop it."""
+        self.process.terminate()
+        self.process.wait()
 
     @property
     def resident(self) -> int:
@@ -103,6 +109,17 @@ class Proxy:
         connection.close()
         return response.status, answer
 
+    def post(self, wanted: dict[str, dict[str, Any]]) -> None:
+        """Create routes one by one."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=300)
+        for key, posted in wanted.items():
+            connection.request("POST", f"/api/routes{key}", json.dumps(posted))
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 201:
+                sys.exit(f"POST: {answer.status}")
+        connection.close()
+
     @contextmanager
     def pauses(self) -> Iterator[list[float]]:
         """Health checks, one after the other; afterwards the list has how long each took, in seconds."""
@@ -113,7 +130,7 @@ class Proxy:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             while not is_over.is_set():
                 began = time.monotonic()
-                connection.request("GET", "/healthz")
+                connection.request("GET", self._health)
                 connection.getresponse().read()
                 seconds.append(time.monotonic() - began)
                 time.sleep(0.001)
@@ -125,6 +142,28 @@ class Proxy:
         finally:
             is_over.set()
             thread.join()
+
+
+def proxyd(directory: Path, store: str) -> Callable[[int, int], list[str]]:
+    """A `proxyd serve` whose routes are in a store of this kind."""
+
+    def command(port: int, api_port: int) -> list[str]:
+        config = directory / "proxyd.yaml"
+        config.write_text(
+            f"listeners: [{{kind: http, port: {port}}}]\napi: {{port: {api_port}, open: true}}\n"
+            f"log: {{access: 'off', level: error}}\nstore: {{kind: {store}}}\nstate_directory: {directory}\n"
+        )
+        return [f"{sysconfig.get_path('scripts')}/proxyd", "serve", "--config", str(config)]
+
+    return command
+
+
+def chp(program: str, node: str) -> Callable[[int, int], list[str]]:
+    """The configurable-http-proxy of npm."""
+    return lambda port, api_port: [
+        *(node, program, "--ip", "127.0.0.1", "--port", str(port), "--api-ip", "127.0.0.1"),
+        *("--api-port", str(api_port), "--log-level", "error"),
+    ]
 
 
 def free_port() -> int:
@@ -149,26 +188,57 @@ def main() -> None:
     few, many = look_up_seconds(10), look_up_seconds(count)
     print(f"look-up among 10            {few * 1e6:8.2f} µs")
     print(f"look-up among {count:<13} {many * 1e6:8.2f} µs, {(many - few) * 1e6:+.2f} µs")
-    directory = Path(tempfile.mkdtemp(prefix="proxyd-bench-"))
-    proxy = Proxy(directory)
-    try:
-        with proxy.pauses() as waits:
-            time.sleep(3)
-        print(f"\nno work at all              longest pause {max(waits) * 1e3:6.0f} ms")
-        body = json.dumps(routes(count)).encode()
-        other = json.dumps(routes(count, 9999)).encode()
-        print(f"a body of                   {len(body) / 1e6:8.1f} MB")
-        resident = proxy.resident
-        for name, sent in (("all are new", body), ("none is new", body), ("all are other ones", other)):
-            show(proxy, f"PUT, {name}", "PUT", sent)
-            if name == "all are new":
-                print(f"{'memory of a route':27} {(proxy.resident - resident) / count:8.0f} bytes, resident")
-        show(proxy, "GET of all", "GET", None)
-        show(proxy, "PUT of none", "PUT", b"{}")
-    finally:
-        proxy.process.terminate()
-        proxy.process.wait()
-        shutil.rmtree(directory)
+    with tempfile.TemporaryDirectory(prefix="proxyd-bench-") as name:
+        directory = Path(name)
+        for store in ("memory", "sqlite"):
+            replace_all(store, proxyd(directory, store), count)
+        print("\none POST for each route")
+        show_posts("proxyd", Proxy(proxyd(directory, "memory")), count)
+        program, node = find_chp(), shutil.which("node")
+        if program is not None and node is not None:
+            show_posts("CHP", Proxy(chp(program, node), "/_chp_healthz"), count)
+
+
+def replace_all(store: str, command: Callable[[int, int], list[str]], count: int) -> None:
+    """Replace all routes in some ways, and start again with them."""
+    proxy = Proxy(command)
+    print(f"\nstore: {store}; start      {proxy.start_seconds:8.2f} s")
+    with proxy.pauses() as waits:
+        time.sleep(3)
+    print(f"no work at all              longest pause {max(waits) * 1e3:6.0f} ms")
+    body = json.dumps(routes(count)).encode()
+    other = json.dumps(routes(count, 9999)).encode()
+    print(f"a body of                   {len(body) / 1e6:8.1f} MB")
+    resident = proxy.resident
+    for name, sent in (("all are new", body), ("none is new", body), ("all are other ones", other)):
+        show(proxy, f"PUT, {name}", "PUT", sent)
+        if name == "all are new":
+            show_memory(proxy, resident, count)
+    show(proxy, "GET of all", "GET", None)
+    if store != "memory":
+        proxy.end()
+        proxy = Proxy(command)
+        print(f"{'start with all of them':27} {proxy.start_seconds:8.2f} s")
+    show(proxy, "PUT of none", "PUT", b"{}")
+    proxy.end()
+
+
+def show_posts(name: str, proxy: Proxy, count: int) -> None:
+    """Create the routes one by one, and print what it took."""
+    resident, cpu = proxy.resident, proxy.cpu_seconds
+    with proxy.pauses() as waits:
+        proxy.post(routes(count))
+    longest = f", longest pause {max(waits) * 1e3:4.0f} ms"
+    print(f"{name:27} {proxy.cpu_seconds - cpu - len(waits) * 50e-6:8.2f} s of CPU{longest}")
+    show_memory(proxy, resident, count)
+    show(proxy, f"{name}, GET of all", "GET", None)
+    proxy.end()
+
+
+def show_memory(proxy: Proxy, before: int, count: int) -> None:
+    """Print what a route weighs, when all that can be free is."""
+    time.sleep(5)
+    print(f"{'memory of a route':27} {(proxy.resident - before) / count:8.0f} bytes, resident")
 
 
 def show(proxy: Proxy, name: str, method: str, body: bytes | None) -> None:

@@ -115,8 +115,9 @@ class IRouteStore(Interface):
     def replace(routes: Iterable[Route]) -> Deferred[list[Change]]:  # noqa: N805
         """Have exactly these routes, all at once or not at all.
 
-        Fires with the changes that it took, once every watcher has been told of all of them in one turn of the
-        reactor; a route that stays as it is does not change.
+        Fires with the changes that it took, once every watcher has been told of all of them; very many take some turns
+        of the reactor, and who wants to have them at one moment holds them back (`TableFeed`). A route that stays as it
+        is does not change.
         """
 
 
@@ -167,8 +168,8 @@ class IServerSupervisor(Interface):
     def subscribe(name: str, printed: Callable[[int, str], None]) -> Callable[[], None]:  # noqa: N805
         """Call `printed` with the instance and each line that the server prints; what is returned stops that."""
 
-    def replace(specs: Mapping[ServerName, ServerSpec]) -> None:  # noqa: N805
-        """From now on these are the servers.
+    def replace(specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:  # noqa: N805
+        """From now on these are the servers, and `base_url`, if it is given, is what templates put in.
 
         One that is not among them any more takes no new leases and is stopped when its last lease ends; one that has
         changed is stopped then, too, and what comes after that is the new one.

@@ -32,12 +32,14 @@ from proxyd.api.routes import RoutesApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports
+from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
+from proxyd.garbage import Exemptions, exempt_many
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
@@ -70,9 +72,10 @@ _MAX_ANNOUNCED = 50
 class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
-    `file` is where it came from, None for the defaults. `initial_routes` are routes of the API that are there from
-    the start. Opening happens in `privilegedStartService`, while the process may still bind low ports; what cannot
-    be opened ends the process with one line and status 1.
+    `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
+    read again. `initial_routes` are routes of the API that are there from the start. Opening happens in
+    `privilegedStartService`, while the process may still bind low ports; what cannot be opened ends the process
+    with one line and status 1.
     """
 
     _log = Logger()
@@ -86,11 +89,13 @@ class ProxyService(Service):
         file: Path | None = None,
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
+        imports: Imports | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
         self._environ = environ
+        self._imports = imports or Imports(environ)
         self._file = file
         self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
@@ -101,6 +106,7 @@ class ProxyService(Service):
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
@@ -183,6 +189,7 @@ class ProxyService(Service):
             state=state_directory(config.state_directory, self._environ),
             environ=self._environ,
             touch_of=activity.touch_of,
+            supervisor=self.supervisor,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -267,6 +274,7 @@ class ProxyService(Service):
     def _begin(self, data_path: DataPath) -> None:
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
+            self._exemptions.begin()
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
@@ -421,7 +429,9 @@ class ProxyService(Service):
         running, data_path = self._config, self.data_path
         if data_path is None:
             raise ConfigError([Problem("proxyd is ending")])
-        wanted = running if self._place is None else load(self._place, self._kinds, self._environ)
+        wanted = running
+        if self._place is not None:
+            wanted = self._imports.complete(load(self._place, self._kinds, self._environ), self._warn_from_thread)
         plan = plan_reload(running, wanted)
         config = plan.config
         directory = config.errors.directory
@@ -442,9 +452,13 @@ class ProxyService(Service):
                 take_tls()
             self._static_routes = routes
             self.feed.set_static(routes.values())
+            exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
         return take
+
+    def _warn_from_thread(self, words: str) -> None:
+        self._reactor.callFromThread(self._log.warn, "{words}", words=words)
 
     def _take_files(self, config: Config) -> LineWriter:
         """Have what `config` says, but for the data path; gives back the writer of the access log.
@@ -516,6 +530,7 @@ class ProxyService(Service):
     def close(self) -> None:
         """Cut what is left, and leave nothing behind."""
         self._reloads.end()
+        self._exemptions.end()
         data_path, self.data_path = self.data_path, None
         if self._events is not None:
             self._events.close()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from proxyd.builtins import KINDS
+from proxyd.compat.jsp import Imports
 from proxyd.config.startup import load_or_exit
 from proxyd.model.settings import Config
 
 if TYPE_CHECKING:
     from proxyd.service import ProxyService
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -25,10 +30,18 @@ class Options(usage.Options):
     ]
     config: Config
     file: Path | None
+    imports: Imports
 
     def postOptions(self) -> None:
         """Read the file now: with a bad one nothing may start."""
-        self.file, self.config = load_or_exit(self["config"], KINDS)
+        self.imports = Imports()
+        complete = partial(self.imports.complete, warn=_warn)
+        self.file, self.config = load_or_exit(self["config"], KINDS, complete=complete)
+
+
+def _warn(words: str) -> None:
+    """What is logged before the log has begun is written then."""
+    _log.warn("{words}", words=words)
 
 
 def makeService(options: Options) -> ProxyService:  # twistd looks for this name
@@ -37,4 +50,4 @@ def makeService(options: Options) -> ProxyService:  # twistd looks for this name
 
     from proxyd.service import ProxyService  # noqa: PLC0415  # imports twisted.web.proxy, which takes the reactor
 
-    return ProxyService(options.config, KINDS, reactor, file=options.file)
+    return ProxyService(options.config, KINDS, reactor, file=options.file, imports=options.imports)

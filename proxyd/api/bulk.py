@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -20,35 +17,6 @@ from proxyd.model.routes import Route
 _ROUTES_A_TURN = 250
 # Whoever made so many mistakes made one in a program.
 _MAX_PROBLEMS = 100
-
-
-# So many changed routes are worth a `gc.freeze`.
-_MANY_CHANGES = 10_000
-
-
-class Collections:
-    """Keeps the garbage collector from looking through 100,000 routes: that takes 0.1 s and more, each time."""
-
-    def __init__(self) -> None:
-        self.changes = 0
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Collect now, while there is little to look through, and not again before the end.
-
-        Many `changes` are exempt from then on; their objects are in no cycles, and go when nobody refers to them.
-        """
-        was_enabled = gc.isenabled()
-        gc.collect()
-        gc.disable()
-        self.changes = 0
-        try:
-            yield
-        finally:
-            if self.changes >= _MANY_CHANGES:
-                gc.freeze()
-            if was_enabled:
-                gc.enable()
 
 
 async def read_routes(

@@ -11,9 +11,10 @@ from urllib.parse import parse_qs
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from proxyd.api.bulk import Collections, read_routes
+from proxyd.api.bulk import read_routes
 from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
 from proxyd.api.routes import RoutesApi, described, inactive_since
@@ -23,10 +24,14 @@ from proxyd.core.conditions import Conditions
 from proxyd.core.jsontext import merge, read_object
 from proxyd.core.posted import RouteReader
 from proxyd.errors import RequestError
+from proxyd.garbage import collecting_later, exempt_many
 from proxyd.interfaces import IRouteStore
 from proxyd.model.routes import Route
 from proxyd.model.settings import Limits
 from proxyd.stores.feed import TableFeed
+
+# So many changes are counted before the exchanges get their turn.
+_CHANGES_A_TURN = 5000
 
 _NO_ROUTE = "there is no route of exactly this key"
 
@@ -46,7 +51,6 @@ class NativeRoutesApi(RoutesApi):
         self.max_bulk_body = limits.api_bulk_body
         self._turns = Turns()
         self._bulk = DeferredLock()
-        self._collections = Collections()
 
     @router.route("/api/routes", "GET", "HEAD")
     @router.route("/api/routes/", "GET", "HEAD")
@@ -149,26 +153,34 @@ class NativeRoutesApi(RoutesApi):
         return Answer(200, json=json.dumps(attrs.asdict(counts)), fields=tag_field(self._tags.of_table))
 
     async def _replace(self, body: bytes, conditions: Conditions) -> Counts:
-        with self._collections.held():
+        with collecting_later():
             routes = await read_routes(body, self._reader, self._table, self._clock, max_path=self.max_path)
 
             async def replace() -> Counts:
                 self._require(conditions, self._tags.of_table)
                 return await self._replace_all(routes)
 
-            return await self._turns.run(replace, alone=True)
+            counts = await self._turns.run(replace, alone=True)
+            exempt_many(counts.added + counts.changed)
+            return counts
 
     async def _replace_all(self, routes: dict[str, Route]) -> Counts:
         feed = self._feed
+        added = changed = deleted = 0
         feed.hold()
         try:
-            changes = await self._store.replace(routes.values())
-            deleted = sum(change.route is None for change in changes)
-            self._collections.changes = len(changes)
-            known = sum(change.route is not None and self._table.posted(change.key) is not None for change in changes)
+            for index, change in enumerate(await self._store.replace(routes.values()), 1):
+                if index % _CHANGES_A_TURN == 0:
+                    await deferLater(self._clock, 0)
+                if change.route is None:
+                    deleted += 1
+                elif self._table.posted(change.key) is None:
+                    added += 1
+                else:
+                    changed += 1
         finally:
             await feed.release()
-        return Counts(len(routes), len(changes) - deleted - known, known, deleted)
+        return Counts(len(routes), added, changed, deleted)
 
     def _tag_at(self, key: str) -> bytes | None:
         entry = self._table.get(key)

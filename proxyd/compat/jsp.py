@@ -28,20 +28,51 @@ GROUP = "jupyter_serverproxy_servers"
 Warn = Callable[[str], None]
 
 
+class Imports:
+    """Imports servers whenever the configuration is read, and calls each package once, however often that is.
+
+    A process has one version of a package, so nothing new could come of it but functions that look like others: after
+    each reload, its servers would be started again. Jupyter's files are read each time.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+    ) -> None:
+        self._environ = environ
+        self._packages = packages
+        self._definitions: dict[tuple[str, str], Any] = {}
+
+    def complete(self, config: Config, warn: Warn) -> Config:
+        """`config` with the servers that it asks to import; see `with_imported`."""
+        return with_imported(config, warn, self._environ, self._packages, self._definition)
+
+    def _definition(self, package: EntryPoint) -> Any:
+        key = package.name, package.value
+        if key not in self._definitions:
+            self._definitions[key] = _call(package)
+        return self._definitions[key]
+
+
 def with_imported(
     config: Config,
     warn: Warn,
     environ: Mapping[str, str] = os.environ,
     packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+    definition_of: Callable[[EntryPoint], Any] | None = None,
 ) -> Config:
     """`config` with the servers that it asks to import.
 
-    `warn` is told what was left out. Raises `ConfigError` for a package that is not installed, and for a file of
-    Jupyter's that cannot be used.
+    `warn` is told what was left out. `definition_of` knows what a package brings; default: the package. Raises
+    `ConfigError` for a package that is not installed, and for a file of Jupyter's that cannot be used.
     """
     problems: list[Problem] = []
     servers: dict[ServerName, ServerSpec] = dict(config.servers)
-    for read in (lambda: _of_files(config, warn, environ), lambda: _of_packages(config, warn, packages)):
+    for read in (
+        lambda: _of_files(config, warn, environ),
+        lambda: _of_packages(config, warn, packages, definition_of or _call),
+    ):
         try:
             for name, spec in read().items():
                 servers.setdefault(ServerName(name), spec)
@@ -74,7 +105,12 @@ def _of_files(config: Config, warn: Warn, environ: Mapping[str, str]) -> dict[st
     return servers
 
 
-def _of_packages(config: Config, warn: Warn, packages: Callable[[], Iterable[EntryPoint]]) -> dict[str, ServerSpec]:
+def _of_packages(
+    config: Config,
+    warn: Warn,
+    packages: Callable[[], Iterable[EntryPoint]],
+    definition_of: Callable[[EntryPoint], Any],
+) -> dict[str, ServerSpec]:
     wanted = config.server_packages
     if not wanted:
         return {}
@@ -94,7 +130,7 @@ def _of_packages(config: Config, warn: Warn, packages: Callable[[], Iterable[Ent
             warn(f"server {package.name}: {package.value} is left out, another package brings one of that name")
             continue
         try:
-            servers[package.name] = read_definition(package.name, _call(package), warn)
+            servers[package.name] = read_definition(package.name, definition_of(package), warn)
         except ConfigError as error:
             for problem in error.problems:
                 warn(f"server {package.name}: {package.value} is left out: {problem}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from proxyd.model.routes import Route
+
+# So many routes are compared in one step: 1 ms on a machine of 2026.
+_ROUTES_A_STEP = 2000
 
 
 class Change(NamedTuple):  # made in half the time of a frozen attrs class: there may be 100,000 at once
@@ -20,18 +23,21 @@ class Change(NamedTuple):  # made in half the time of a frozen attrs class: ther
     last_activity: float | None = None
 
 
-def replacements(before: Mapping[str, Route], after: Iterable[Route]) -> Iterator[tuple[str, Route | None]]:
+def replacements(before: Mapping[str, Route], after: Mapping[str, Route]) -> Iterator[tuple[str, Route | None] | None]:
     """What has to change so that the routes of `before`, by key, become those of `after`.
 
-    First what goes, then what comes; a route that stays as it is does not change.
+    First what goes, then what comes; a route that stays as it is does not change. None comes now and then between
+    them: so much has been compared that somebody else should have a turn.
     """
-    routes = {route.key: route for route in after}
-    for key in before:
-        if key not in routes:
+    for index, key in enumerate(before, 1):
+        if key not in after:
             yield key, None
-    for key, route in routes.items():
+        if index % _ROUTES_A_STEP == 0:
+            yield None
+    for index, (key, route) in enumerate(after.items(), 1):
         known = before.get(key)
-        if known is route:
-            continue
-        if known is None or known.members != route.members or known != route:  # in the order of what it costs
+        # In the order of what it costs.
+        if known is not route and (known is None or known.members != route.members or known != route):
             yield key, route
+        if index % _ROUTES_A_STEP == 0:
+            yield None

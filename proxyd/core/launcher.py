@@ -34,7 +34,12 @@ def _process(name: str, spec: ServerSpec, base_url: str) -> dict[str, Any]:
 
 def path_info(name: str, spec: ServerSpec) -> str:
     """Where the server opens, below `base_url`."""
-    return spec.launcher_entry.path_info or f"{quote(name, safe='/:@!$&()*+,;=~')}/"
+    return spec.launcher_entry.path_info or f"{context_of(name, '')}/"
+
+
+def context_of(name: str, base_url: str) -> str:
+    """The raw path that everything of the server is below, without a final slash."""
+    return base_url + quote(name, safe="/:@!$&()*+,;=~")
 
 
 def icon_url(name: str, base_url: str) -> str:

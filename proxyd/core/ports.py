@@ -10,7 +10,7 @@ import attrs
 from proxyd.core.target import decode_path, key_of
 from proxyd.errors import OptionError, RequestError
 from proxyd.model.ports import PortsSettings, canonical_host, ranges_of
-from proxyd.model.upstream import Upstream
+from proxyd.model.upstream import Parts, Upstream
 from proxyd.option import Function
 
 _PLACE = re.compile(r"(?:([^/:@]+):)?([0-9]+)")
@@ -36,7 +36,7 @@ class PortPlace:
     @property
     def upstream(self) -> Upstream:
         """Who answers there."""
-        return Upstream(f"http://{self.host}:{self.port}", secure=False, host=self.host, port=self.port)
+        return Upstream(f"http://{self.host}:{self.port}", Parts(False, self.host, self.port))
 
 
 class PortRules:

@@ -90,3 +90,17 @@ class PrefixTree(Generic[V]):
                     nodes.append(child)
                 else:
                     yield child  # type: ignore[misc]
+
+    def drain(self) -> Iterator[None]:
+        """Let go of one value after the other; nothing else may be done with the tree then."""
+        nodes = [self._root]
+        while nodes:
+            if not nodes[-1]:
+                nodes.pop()
+                continue
+            _, child = nodes[-1].popitem()
+            if child.__class__ is dict:
+                nodes.append(child)
+            else:
+                del child
+                yield

@@ -23,8 +23,8 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "allow_anonymous drain_delay_seconds drain_seconds patterns pid_file python_path routes state_directory "
-        "trusted_proxies",
+        "": "allow_anonymous base_url drain_delay_seconds drain_seconds jupyter_config patterns pid_file python_path "
+        "routes server_packages servers start_page state_directory trusted_proxies",
         "api": "open tls.* token tokens",
         "auth": "*",
         "errors": "directory statuses target",
@@ -40,7 +40,7 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api base_url host_routing jupyter_config server_packages servers start_page workers",
+        "": "api host_routing workers",
         "activity": "force_alive ignore interval server_name token url",
         "api": "address port route_options socket tls",
         "log": "stall_after",
@@ -58,8 +58,8 @@ LISTENER_APPLIED = _paths(
 )
 LISTENER_NEEDS_RESTART = _paths({"": "address backlog mode port proxy_protocol socket"})
 
-# Of more routes than these the report says only that there are some.
-_MAX_NAMED_ROUTES = 20
+# Of more routes or servers than these the report says only that there are some.
+_MAX_NAMED = 20
 
 
 @attrs.frozen
@@ -136,8 +136,8 @@ class _Comparison:
     def _value(self, old: Any, new: Any, path: str) -> Any:
         if old == new:
             return new
-        if path == "routes":
-            self.applied += _changed_routes(old, new)
+        if path in ("routes", "servers"):
+            self.applied += _changed_names(path, old, new)
             return new
         if f"{path}.*" in APPLIED and type(old) is type(new):
             self.applied += _changed_paths(old, new, path)
@@ -207,6 +207,6 @@ def _changed_paths(old: Any, new: Any, path: str) -> Iterator[str]:
             yield f"{path}.{field.name}"
 
 
-def _changed_routes(old: Mapping[Any, object], new: Mapping[Any, object]) -> list[str]:
+def _changed_names(path: str, old: Mapping[Any, object], new: Mapping[Any, object]) -> list[str]:
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"routes.{key}" for key in changed] if len(changed) <= _MAX_NAMED_ROUTES else ["routes"]
+    return [f"{path}.{key}" for key in changed] if len(changed) <= _MAX_NAMED else [path]

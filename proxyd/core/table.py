@@ -6,6 +6,7 @@ Routes that changes bring come on top of the static ones and win; deleting one u
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from proxyd.core.changes import Change
@@ -89,9 +90,10 @@ class RouteTable:
             self._uncover(_place(before), now)
 
     def rebuild(self, changes: Sequence[Change], now: float) -> Iterator[None]:
-        """Carry many changes out at once: aside, and in force with the last step of this iterator.
+        """Carry many changes out at once: aside, all of them in force at one step of this iterator.
 
-        Between the steps the table answers as before. Until the last one nothing but `set_static` may change it.
+        Before it the table answers as it did, and nothing but `set_static` may change it; what was there is let go
+        of in the steps behind it.
         """
         changing = dict(self._changing)
         times: dict[str, float] = {}
@@ -113,13 +115,15 @@ class RouteTable:
                 entry = self._at(place)
                 is_kept = entry is not None and entry.route == route and self.posted(entry.route.key) is None
                 _set(trees, entry if entry is not None and is_kept else Entry(route, now))
-        retired = self._trees, self._changing
+        retired = self._trees.values()
         self._trees, self._default, self._changing = trees, trees[""], changing
         self.version += len(changes)
         if changes:
             self.revision = changes[-1].revision
-        yield  # to let go of 100,000 routes takes a while as well
-        del retired
+        # To let go of 100,000 routes takes a while as well.
+        for index, _ in enumerate(chain.from_iterable(tree.drain() for tree in retired)):
+            if index % _ROUTES_A_STEP == 0:
+                yield
 
     def set_static(self, routes: Iterable[Route], now: float) -> None:
         """Replace the static routes; one that stays as it was keeps its entry."""

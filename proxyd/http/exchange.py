@@ -370,6 +370,8 @@ class Exchange:
         request = self._request
         if request.entry is not None:
             self._channel.site.touch(request.entry)
+        elif request.use is not None:
+            request.use.touch()
         if request.admission is not None and request.admission.touch is not None:
             request.admission.touch()
 

@@ -10,6 +10,7 @@ from proxyd.core.bounded import Bounded
 from proxyd.core.ports import PortPlace, PortRules
 from proxyd.core.rewriting import RewriteRequest
 from proxyd.core.target import decode_path, key_of
+from proxyd.http.activity import Activity
 from proxyd.http.rewriting import client_request
 from proxyd.http.streaming import StreamingResource
 from proxyd.interfaces import IStreamingResource
@@ -36,17 +37,20 @@ class Handler:
 
 
 class PortsResource(StreamingResource):
-    """Forwards to the ports that `rules` allow; `build` makes what serves one."""
+    """Forwards to the ports that `rules` allow; `build` makes what serves one. All of it is `activity`."""
 
-    def __init__(self, rules: PortRules, build: Callable[[PortPlace], IStreamingResource]) -> None:
+    def __init__(self, rules: PortRules, build: Callable[[PortPlace], IStreamingResource], activity: Activity) -> None:
         super().__init__()
         self._rules = rules
         self._build = build
+        self._activity = activity
         self._resources: Bounded[PortPlace, IStreamingResource] = Bounded(_CAPACITY)
 
     def render_streaming(self, request: Request) -> None:
         """Forward a request whose head has come."""
         place = self._rules.place(key_of(decode_path(request.path)), Handler(request))
+        request.use = self._activity
+        self._activity.touch()
         self._resources.get(place, lambda: self._build(place)).render_streaming(request)
 
 

@@ -42,13 +42,23 @@ class BodySink(Protocol):
         """The client is gone, in whatever state the request is."""
 
 
+class Use(Protocol):
+    """What a request makes use of for as long as it is served."""
+
+    def touch(self) -> None:
+        """Something happened that shows that somebody is at work."""
+
+    def end(self) -> None:
+        """The exchange, or the tunnel that it has become, is over, however it ended."""
+
+
 class Request(server.Request):
     """One request on `channel`.
 
     `path` (dot-resolved, raw) and `query` (with its `?`) are set by the route tree. `body_start` is what has
-    come of the body before anybody took it. `admission` is there if an authenticator changes something. `kind` says
-    what serves it, `operation` which function of the API. These, `status`, `body_received` and `body_sent` tell the
-    access log and the meters how it went.
+    come of the body before anybody took it. `use` is there if something has to be let go at the end. `admission` is
+    there if an authenticator changes something. `kind` says what serves it, `operation` which function of the API.
+    These, `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
     """
 
     channel: HTTPChannel  # type: ignore[assignment]  # ours in place of the stock one
@@ -58,6 +68,7 @@ class Request(server.Request):
     body_complete = False
     sink: BodySink | None = None
     entry: Entry | None = None
+    use: Use | None = None
     admission: Admit | None = None
     request_id = ""
     detail = ""

@@ -210,7 +210,7 @@ class Site(server.Site):
         entry.last_activity = self.wall_clock()
 
     def exchange_done(self, request: Request) -> None:
-        """Count an exchange, and write its line of the access log."""
+        """Count an exchange, write its line of the access log, and let go of what it has used."""
         if request.admission is not None and request.admission.touch is not None:
             request.admission.touch()
         if self.meters is not None:
@@ -219,6 +219,9 @@ class Site(server.Site):
             self.access_log.write(request)
         if self.gate is not None and request.channel not in self.channels:  # what it had become is over
             self.gate.leave(request.channel)
+        if request.use is not None:
+            use, request.use = request.use, None
+            use.end()
 
     def tunnel_began(self, tunnel: Tunnel | Relay) -> None:
         """A client's connection carries `tunnel` from now on."""

@@ -127,7 +127,7 @@ INHERITED = RouteOptions()
 """A route that says nothing for itself; shared, because most routes do not."""
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)  # 16 bytes less, and there may be 100,000
 class Route:
     """Host and prefix -> upstream.
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import attrs
 
 from proxyd.errors import OptionError
-from proxyd.model.upstream import MAX_SOCKET_PATH, Upstream
+from proxyd.model.upstream import MAX_SOCKET_PATH, Parts, Upstream
 from proxyd.option import (
     ByteCount,
     FilePath,
@@ -209,8 +209,8 @@ class Place:
     @upstream.default
     def _make_upstream(self) -> Upstream:
         if self.socket:
-            return Upstream(f"http+unix://{quote(self.socket, safe='')}", False, "localhost", 0, self.socket)
-        return Upstream(f"http://localhost:{self.port}", False, "localhost", self.port)
+            return Upstream(f"http+unix://{quote(self.socket, safe='')}", Parts(False, "localhost", 0, self.socket))
+        return Upstream(f"http://localhost:{self.port}", Parts(False, "localhost", self.port))
 
     def __str__(self) -> str:
         return self.socket or f"port {self.port}"

@@ -6,10 +6,8 @@ change waits for, and nothing else.
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
@@ -21,6 +19,7 @@ from zope.interface import implementer
 
 from proxyd.core.changes import Change
 from proxyd.errors import RequestError, StoreError
+from proxyd.garbage import collecting_later, exempt_many
 from proxyd.interfaces import IRouteStore
 from proxyd.kinds import Kind
 from proxyd.model.routes import Route
@@ -54,7 +53,7 @@ class SqliteStoreConfig(StoreConfig):
     )
 
 
-@attrs.define
+@attrs.define(weakref_slot=False)
 class _Kept:
     """A route that is in the file; `last_activity` is the one there."""
 
@@ -87,7 +86,7 @@ class SqliteRouteStore:
         """Read the file, or make it, and tell the watchers of the routes there, turn by turn."""
         opened = self._writer.open()
         opened.addTimeout(OPEN_SECONDS, self._clock, lambda _, seconds: self._not_within(seconds))
-        return opened.addCallback(lambda found: Deferred.fromCoroutine(self._fill(*found)))
+        return opened.addCallback(lambda found: Deferred.fromCoroutine(self._begin(*found)))
 
     def close(self) -> None:
         """Write the last activity, and give the file up; blocks for that, but not for ever."""
@@ -104,7 +103,7 @@ class SqliteRouteStore:
             self._log.error("store {store}: does not end within {seconds} s", store=self._name, seconds=_CLOSE_SECONDS)
 
     def snapshot(self) -> Deferred[tuple[int, list[Route]]]:
-        """All routes, as they were committed last."""
+        """All routes, as the watchers have been told."""
         return succeed((self._revision, [kept.route for kept in self._kept.values()]))
 
     def watch(self, revision: int, changed: Callable[[Change], None]) -> Callable[[], None]:
@@ -137,36 +136,45 @@ class SqliteRouteStore:
     def _not_within(self, seconds: float) -> None:
         raise StoreError(self._name, f"cannot be opened within {seconds:g} seconds")
 
-    def _tell(self, changes: list[Change]) -> None:
-        """Follow what was committed."""
+    async def _tell(self, changes: list[Change]) -> None:
+        """Follow what was committed, turn by turn."""
+        for start in range(0, len(changes), _ROUTES_A_TURN):
+            if start:
+                await deferLater(self._clock, 0)
+            self._follow(changes[start : start + _ROUTES_A_TURN])
+
+    def _follow(self, changes: Iterable[Change]) -> None:
         now = self._clock.seconds()
-        with _collecting_later():
-            for change in changes:
-                self._revision = change.revision
-                if change.route is None:
-                    self._kept.pop(change.key, None)
-                else:
-                    seconds = now if change.last_activity is None else change.last_activity
-                    self._kept[change.key] = _Kept(change.route, change.revision, seconds)
-                for changed in self._watchers:
-                    changed(change)
+        for change in changes:
+            self._revision = change.revision
+            if change.route is None:
+                self._kept.pop(change.key, None)
+            else:
+                seconds = now if change.last_activity is None else change.last_activity
+                self._kept[change.key] = _Kept(change.route, change.revision, seconds)
+            for changed in self._watchers:
+                changed(change)
 
     # The beginning.
 
-    async def _fill(self, revision: int, rows: list[Row]) -> None:
-        for start in range(0, len(rows), _ROUTES_A_TURN):
-            if start:
-                await deferLater(self._clock, 0)
-            if self._is_closed:
-                raise StoreError(self._name, "was closed while it was opened")
-            with _collecting_later():
-                changes = map(self._read, rows[start : start + _ROUTES_A_TURN])
-                self._tell([change for change in changes if change is not None])
+    async def _begin(self, revision: int, rows: list[Row]) -> None:
+        with collecting_later():
+            await self._fill(rows)
+            exempt_many(len(self._kept))
         self._revision = revision
         self._is_open = True
         loop = self._activity_loop = LoopingCall(lambda: Deferred.fromCoroutine(self._write_activity()))
         loop.clock = self._clock
         loop.start(ACTIVITY_SECONDS, now=False).addErrback(self._unexpected)
+
+    async def _fill(self, rows: list[Row]) -> None:
+        for start in range(0, len(rows), _ROUTES_A_TURN):
+            if start:
+                await deferLater(self._clock, 0)
+            if self._is_closed:
+                raise StoreError(self._name, "was closed while it was opened")
+            changes = map(self._read, rows[start : start + _ROUTES_A_TURN])
+            self._follow(change for change in changes if change is not None)
 
     def _read(self, row: Row) -> Change | None:
         """What brings a stored route back; None if it cannot be read any more, which leaves it where it is."""
@@ -226,21 +234,6 @@ class SqliteRouteStore:
 
     def _unexpected(self, failure: Failure) -> None:
         self._log.failure("unexpected error in a route store", failure=failure)
-
-
-@contextmanager
-def _collecting_later() -> Iterator[None]:
-    """Keep the garbage collector away while much is made that lasts; it would look at all of it over and over.
-
-    With 100,000 routes that is one second in place of 0.4 (2026-11-24).
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def path_of(config: SqliteStoreConfig, state_directory: Path) -> Path:

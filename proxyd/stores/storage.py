@@ -95,7 +95,7 @@ class StorageStore:
         self._clock = environment.clock
         self._reader = environment.reader
         self._entry_of = environment.entry_of
-        self._memory = MemoryRouteStore()
+        self._memory = MemoryRouteStore(environment.clock)
         self._stored: dict[str, _Stored] = {}
         self._skipped: dict[object, str] = {}
         self._failing: set[str] = set()
@@ -140,7 +140,8 @@ class StorageStore:
 
     async def _replace(self, routes: Iterable[Route]) -> list[Change]:
         before = {route.key: route for route in (await self._memory.snapshot())[1]}
-        wanted = list(replacements(before, routes))
+        after = {route.key: route for route in routes}
+        wanted = [change for change in replacements(before, after) if change is not None]
         now = self._clock.seconds()
         done: list[str] = []
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,19 @@ class Job:
 class Writer:
     """Does what is asked of it on a thread of its own, in order; what waits meanwhile shares the next commit.
 
-    `told` is called with all changes on the thread of `reactor`, which has `callFromThread`, before they are answered:
-    also with those that nobody waits for any more.
+    `told` is called with all changes on the thread of `reactor`, which has `callFromThread`, and has ended before they
+    are answered and it is called again: also with those that nobody waits for any more.
     """
 
     _log = Logger()
 
-    def __init__(self, path: Path, reactor: Any, told: Callable[[list[Change]], None]) -> None:
+    def __init__(self, path: Path, reactor: Any, told: Callable[[list[Change]], Awaitable[None]]) -> None:
         self._path = path
         self._reactor = reactor
         self._told = told
         self._jobs: deque[Job] = deque()
+        self._done: deque[tuple[Job, list[Change] | StoreError]] = deque()
+        self._is_delivering = False
         self._condition = threading.Condition()
         self._is_closing = False
         # A disk that hangs must not keep the process from ending.
@@ -118,12 +120,20 @@ class Writer:
             done.callback(result)
 
     def _deliver(self, jobs: list[Job], results: list[list[Change] | StoreError]) -> None:
-        for job, result in zip(jobs, results, strict=True):
+        self._done += zip(jobs, results, strict=True)
+        if not self._is_delivering:
+            Deferred.fromCoroutine(self._deliver_all())
+
+    async def _deliver_all(self) -> None:
+        self._is_delivering = True
+        while self._done:
+            job, result = self._done.popleft()
             if isinstance(result, StoreError):
                 self._answer(job.done, Failure(result))
                 continue
             try:
-                self._told(result)
+                await self._told(result)
             except Exception:  # noqa: BLE001  # the others have to be told, too
                 self._log.failure("unexpected error in a watcher of routes")
             self._answer(job.done, result)
+        self._is_delivering = False

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -120,8 +121,13 @@ class Supervisor:
         stopped = self.stop(name)
         return stopped.addCallback(lambda _: self.start(name))
 
-    def replace(self, specs: Mapping[ServerName, ServerSpec]) -> None:
-        """From now on these are the servers; what has changed or left ends with its last lease."""
+    def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
+        """From now on these are the servers; what has changed or left ends with its last lease.
+
+        Another `base_url` changes all of them.
+        """
+        if base_url is not None:
+            self._around = attrs.evolve(self._around, base_url=base_url)
         for name in self._servers.keys() - specs.keys():
             server = self._servers.pop(name)
             self._log.info("server {server} is removed", server=name)
@@ -131,7 +137,7 @@ class Supervisor:
         for name, spec in specs.items():  # in their order
             server = servers.get(name) or _Server(name, spec, self._around)
             self._servers[name] = server
-            server.change(spec)
+            server.change(spec, self._around)
             if self._has_begun:
                 server.begin()
             if not spec.is_reachable:
@@ -179,6 +185,7 @@ class _Server:
         self.listeners: list[Callable[[int, str], None]] = []
         self.spec = spec
         self._running = spec
+        self._base_url = around.base_url  # in which it runs
         self._former: list[Instance] = []
         self._has_begun = False
         self.instances = self._make_instances([])
@@ -203,9 +210,10 @@ class _Server:
             self._has_begun = True
             self._start_eager()
 
-    def change(self, spec: ServerSpec) -> None:
-        """Become `spec`, once nobody uses what runs."""
+    def change(self, spec: ServerSpec, around: Surroundings) -> None:
+        """Become `spec` in these surroundings, once nobody uses what runs."""
         self.spec = spec
+        self._around = around
         self._settle()
 
     def leave(self, left: Callable[[], None]) -> None:
@@ -222,8 +230,8 @@ class _Server:
             instances = self.instances
             ends = [instance.retire() for instance in instances]
             _all(ends).addBoth(lambda _: left())
-        elif self.spec != self._running:
-            self._running = self.spec
+        elif (self.spec, self._around.base_url) != (self._running, self._base_url):
+            self._running, self._base_url = self.spec, self._around.base_url
             former, self.instances = self.instances, []
             self._former += former
             for instance in former:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -18,6 +18,7 @@ from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.http.accesslog import CombinedLog
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import connection_gate, request_gate
@@ -34,11 +35,15 @@ from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.option import Function
+from proxyd.testing.servers import ScriptedSupervisor
 from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
 from proxyd.workers.ports import Ports
+from proxyd.workers.servers import Servers
+
+F = TypeVar("F", bound=ForwardResource)
 
 
 @attrs.define(eq=False)
@@ -113,8 +118,8 @@ class StillReactor(MemoryReactorClock):
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
-    Patterns and ports are those of the configuration. With a `root`, that resource is served in place of all that.
-    `state` is the directory of what is kept.
+    Patterns, ports and servers are those of the configuration; `supervisor` decides when servers are ready. With a
+    `root`, that resource is served in place of all that. `state` is the directory of what is kept.
     """
 
     def __init__(
@@ -156,6 +161,11 @@ class Harness:
         ) -> ForwardResource:
             return ForwardResource(route, options, pool, config.timeouts, rewriting=rewriting)
 
+        def forward_as(
+            kind: type[F], plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+        ) -> F:
+            return kind(plan, options, pool, config.timeouts, rewriting=rewriting)
+
         def make_rewriting(functions: tuple[Function, ...], offered: Mapping[str, object]) -> Rewriting | None:
             if not functions:
                 return None
@@ -190,6 +200,7 @@ class Harness:
         guards.mount(self.tree)
         if config.patterns:
             self.tree.set_patterns(PatternRoutes(Patterns(config.patterns, defaults), build_pattern))
+        self.activity = Activity(self.clock.seconds)
         self.ports = Ports(
             self.tree,
             UnknownNames(),
@@ -197,8 +208,21 @@ class Harness:
             make_pools=lambda _: self.pools,
             make_rewriting=make_rewriting,
             build=forward,
+            activity=self.activity,
         )
         self.ports.apply(config, defaults, guards)
+        self.supervisor = ScriptedSupervisor(config.servers)
+        self.servers = Servers(
+            self.tree,
+            self.supervisor,
+            self.pools,
+            make_rewriting=make_rewriting,
+            forward=forward_as,
+            run=maybeDeferred,
+            clock=self.clock,
+            activity=self.activity,
+        )
+        self.servers.apply(config, defaults, guards)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
@@ -19,6 +18,7 @@ from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError, TlsError
 from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, Writer
+from proxyd.http.activity import Activity
 from proxyd.http.errorpages import ErrorPages
 from proxyd.http.errortarget import ErrorTarget
 from proxyd.http.gate import RequestGate, connection_gate, request_gate
@@ -28,7 +28,7 @@ from proxyd.http.rewriting import Rewriting
 from proxyd.http.site import Site, SiteSettings, TrustedProxies
 from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
-from proxyd.interfaces import IListener
+from proxyd.interfaces import IListener, IServerSupervisor
 from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
@@ -48,6 +48,10 @@ from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards, TouchOf
 from proxyd.workers.ports import Ports
+from proxyd.workers.servers import Servers
+
+F = TypeVar("F", bound=ForwardResource)
+T = TypeVar("T")
 
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
@@ -57,8 +61,9 @@ class DataPath:
     """Everything between the clients and the upstreams of one process.
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
-    `state` is the directory of what is kept; default: where a service without any settings keeps it. `environ` is for
-    what the configuration leaves to it; `touch_of` is that of `AuthEnvironment`.
+    `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
+    `supervisor` there are no managed servers. `environ` is for what the configuration leaves to it; `touch_of` is that
+    of `AuthEnvironment`.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class DataPath:
         state: Path | None = None,
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
+        supervisor: IServerSupervisor | None = None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -102,6 +108,7 @@ class DataPath:
             gate=self._request_gate(config),
         )
         self._guards.mount(self.tree)
+        self.activity = Activity(time.time)
         self.ports = Ports(
             self.tree,
             names,
@@ -109,8 +116,21 @@ class DataPath:
             make_pools=self._make_pools,
             make_rewriting=self._make_rewriting,
             build=self._serve_port,
+            activity=self.activity,
         )
-        self._apply_patterns_and_ports()
+        self.servers: Servers | None = None
+        if supervisor is not None:
+            self.servers = Servers(
+                self.tree,
+                supervisor,
+                self.pools,
+                make_rewriting=self._make_rewriting,
+                forward=self._serve_prefixed,
+                run=self._in_thread,
+                clock=main_reactor,
+                activity=self.activity,
+            )
+        self._apply_what_is_beside_routes()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
@@ -202,21 +222,29 @@ class DataPath:
             return None
         return Rewriting(
             rewriters=tuple(function.call for function in functions),
-            run=partial(deferToThreadPool, self._main, self._main.getThreadPool()),
+            run=self._in_thread,
             clock=self._main,
             max_body=self._config.limits.rewrite_body,
             max_seconds=self._config.timeouts.response,
             offered=offered,
         )
 
+    def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+        done: Deferred[T] = deferToThreadPool(self._main, self._main.getThreadPool(), function)
+        return done
+
     def _serve_port(
         self, plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
     ) -> ForwardResource:
-        timeouts = self._config.timeouts
-        return ForwardResource(plan, options, pool, timeouts, rewriting=rewriting, traces=self._traces)
+        return self._serve_prefixed(ForwardResource, plan, options, pool, rewriting)
 
-    def _apply_patterns_and_ports(self) -> None:
-        """Let patterns and ports answer as the configuration says."""
+    def _serve_prefixed(
+        self, kind: type[F], plan: ForwardPlan, options: RouteOptions, pool: UpstreamPool, rewriting: Rewriting | None
+    ) -> F:
+        return kind(plan, options, pool, self._config.timeouts, rewriting=rewriting, traces=self._traces)
+
+    def _apply_what_is_beside_routes(self) -> None:
+        """Let patterns, ports and servers answer as the configuration says."""
         config = self._config
         routes = None
         if config.patterns:
@@ -227,6 +255,8 @@ class DataPath:
             )
         self.tree.set_patterns(routes)
         self.ports.apply(config, self._defaults, self._guards)
+        if self.servers is not None:
+            self.servers.apply(config, self._defaults, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -306,7 +336,7 @@ class DataPath:
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"
             self.pools.reconfigure(config.pool, config.limits, contexts)
-            self._apply_patterns_and_ports()
+            self._apply_what_is_beside_routes()
             self._access_log = self._make_access_log(access_writer)
             health = config.health
             self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")

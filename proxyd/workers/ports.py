@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.ports import PortPlace, PortRules
 from proxyd.core.prefixed import PrefixedPlan
+from proxyd.http.activity import Activity
 from proxyd.http.ports import PortsResource, Reminder
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
@@ -28,7 +29,7 @@ class Ports:
 
     `make_pools` makes pools whose upstreams are looked up by the given names: those of ports are none of the routes',
     because their addresses are checked. `make_rewriting` makes what functions do to responses, from them and from what
-    they are offered. `build` makes what serves one port.
+    they are offered. `build` makes what serves one port. `activity` is told of every request.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Ports:
         make_pools: Callable[[Names], Pools],
         make_rewriting: Callable[[tuple[Function, ...], Mapping[str, object]], Rewriting | None],
         build: Callable[[ForwardPlan, RouteOptions, UpstreamPool, Rewriting | None], ForwardResource],
+        activity: Activity,
     ) -> None:
         self._tree = tree
         self._names = names
@@ -47,6 +49,7 @@ class Ports:
         self._make_pools = make_pools
         self._make_rewriting = make_rewriting
         self._build = build
+        self._activity = activity
         self._pools: Pools | None = None
         self._prefix: tuple[str, ...] = ()
 
@@ -75,7 +78,8 @@ class Ports:
             rewriting = self._make_rewriting(config.ports.rewriters, offered)
             return self._build(plan, options, pools.of(place.upstream), rewriting)
 
-        tree.mount(rules.prefix, guards.guard_mounted(rules.prefix, PortsResource(rules, build)), Rank.BUILT_IN)
+        resource = PortsResource(rules, build, self._activity)
+        tree.mount(rules.prefix, guards.guard_mounted(rules.prefix, resource), Rank.BUILT_IN)
 
     @property
     def idle(self) -> int:

@@ -33,7 +33,7 @@ class NativeApiTestCase(SynchronousTestCase):
         self.table = RouteTable()
         self.clock = Clock()
         self.feed = TableFeed(self.table, self.clock, self.seconds)
-        self.store: Any = MemoryRouteStore()
+        self.store: Any = MemoryRouteStore(self.clock)
         self.store.watch(0, self.feed.take)
         reader = RouteReader(self.host_routing, read_posted_options)
         tags = Tags(self.table)

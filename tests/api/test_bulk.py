@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.internet.defer import fail
 
-from proxyd.api.bulk import Collections
 from proxyd.errors import StoreError
 from proxyd.testing.contracts import make_route
 from tests.api.support import NativeApiTestCase
@@ -133,22 +132,3 @@ class BulkTests(NativeApiTestCase):
         self.store.replace = lambda routes: fail(StoreError("x", "disk full"))
         self.assertEqual(500, self.put({"/a": A})[0])
         self.assertEqual((201, {"/x"}), (self.call("POST", "/api/routes/x", A)[0], self.keys()))
-
-
-class CollectionsTests(NativeApiTestCase):
-    """The garbage collector."""
-
-    def test_many_routes_are_exempt(self) -> None:
-        """And few are not; it is on again afterwards, whatever happens."""
-        before = gc.get_freeze_count()
-        self.addCleanup(gc.unfreeze)
-        collections = Collections()
-        with collections.held():
-            self.assertFalse(gc.isenabled())
-            collections.changes = 10
-        self.assertEqual((True, before), (gc.isenabled(), gc.get_freeze_count()))
-        with self.assertRaises(ZeroDivisionError), collections.held():
-            collections.changes = 100_000
-            raise ZeroDivisionError
-        self.assertTrue(gc.isenabled())
-        self.assertGreater(gc.get_freeze_count(), before)

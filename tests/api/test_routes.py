@@ -35,8 +35,8 @@ class ApiTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.table = RouteTable()
-        self.store = MemoryRouteStore()
         self.clock = Clock()
+        self.store = MemoryRouteStore(self.clock)
         self.store.watch(0, lambda change: self.table.apply(change, self.proxy.clock.seconds()))
         api = RoutesApi(
             self.table,

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.compat.jsp import GROUP, with_imported
+from proxyd.compat.jsp import GROUP, Imports, with_imported
 from proxyd.errors import ConfigError
 from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import Config
@@ -148,6 +148,21 @@ class ImportTests(SynchronousTestCase):
             file.write_text(f"c.ServerProxy.{text}")
             found = self.problems(jupyter_config=(FilePath(str(file)),), server_packages=("x",))
             self.assertEqual([*problems, "server_packages: no installed package brings the server x"], found)
+
+    def test_packages_are_called_once(self) -> None:
+        """However often the configuration is read: the same server comes of it, functions included."""
+        calls = []
+
+        class Package(EntryPoint):
+            def load(self) -> Any:
+                calls.append(self.name)
+                return super().load()
+
+        point = Package("tensorboard", f"{__name__}:setup_tensorboard", GROUP)
+        imports = Imports({}, lambda: [point])
+        config = Config(server_packages="*")
+        first, second = (imports.complete(config, self.warnings.append) for _ in range(2))
+        self.assertEqual((first, ["tensorboard"]), (second, calls))
 
     def test_the_rest_stays(self) -> None:
         """Nothing but the servers changes."""

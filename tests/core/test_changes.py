@@ -16,12 +16,14 @@ class ReplacementsTests(SynchronousTestCase):
         before = {route.key: route for route in (make_route("/kept"), make_route("/gone"), make_route("/other"))}
         other, new = make_route("/other", "http://new"), make_route("/new")
         before["/same"] = make_route("/same")
+        after = {route.key: route for route in (make_route("/kept"), before["/same"], other, new)}
         self.assertEqual(
             [("/gone", None), ("/other", other), ("/new", new)],
-            list(replacements(before, [make_route("/kept"), before["/same"], other, new])),
+            list(replacements(before, after)),
         )
 
-    def test_the_last_one_of_a_key_counts(self) -> None:
-        """A key that comes twice is the route that came last."""
-        last = make_route("/a", "http://last")
-        self.assertEqual([("/a", last)], list(replacements({}, [make_route("/a"), last])))
+    def test_turns_of_others(self) -> None:
+        """Now and then there is a moment for somebody else, whether anything changes or not."""
+        before = {f"/{number}": make_route(f"/{number}") for number in range(5000)}
+        self.assertEqual([None] * 4, list(replacements(before, dict(before))))
+        self.assertEqual((2, 5000), ((told := list(replacements(before, {}))).count(None), len(told) - 2))

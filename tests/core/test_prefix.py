@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -52,6 +54,14 @@ class PrefixTreeTests(SynchronousTestCase):
         tree = tree_of({(): 0, ("a", "b"): 2})
         for segments, expected in (((), 0), (("x",), 0), (("a",), 0), (("a", "b"), 2), (("a", "b", "c"), 2)):
             self.assertEqual(tree.longest(segments), expected, repr(segments))
+
+    def test_letting_go(self) -> None:
+        """Is a step for each value, and nothing else holds them."""
+        tree: PrefixTree[frozenset[int]] = PrefixTree()
+        for number, segments in enumerate(((), ("a",), ("a", "b"), ("c", "d"))):
+            tree.set(segments, frozenset({number}))
+        held = [ref(value) for value in tree]
+        self.assertEqual([3, 2, 1, 0], [sum(value() is not None for value in held) for _ in tree.drain()])
 
     def test_falsy_values_are_values(self) -> None:
         """What a value is worth does not matter."""

@@ -116,7 +116,6 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "python_path": (["p"], {}),
     "route_defaults.*": (True, {}),
     "server_packages": ("*", {}),
-    "servers": ({"s": {"command": ["c"]}}, {}),
     "start_page": (False, {}),
     "state_directory": ("s", {}),
     "store.*": ("class", {}),
@@ -140,7 +139,9 @@ class OptionTests(SynchronousTestCase):
 
     def test_each_is_applied_or_reported(self) -> None:
         """What is applied is in the configuration that runs then; of what needs a restart, the old value is."""
-        for option in sorted((APPLIED | NEEDS_RESTART) - {"routes", "workers", "store.*", "ports.rewrite_response"}):
+        for option in sorted(
+            (APPLIED | NEEDS_RESTART) - {"routes", "servers", "workers", "store.*", "ports.rewrite_response"}
+        ):
             before, after = (parse(text, KINDS) for text in self.documents(option))
             made = plan_reload(before, after)
             path = _INSIDE.get(option, option)
@@ -194,6 +195,14 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual(sorted(made.config.routes), ["/other", "/same", "h.test/new"])
         many = "routes: {" + ", ".join(f"/{number}: http://a.test" for number in range(21)) + "}"
         self.assertEqual(plan("", many).applied, ("routes",))
+
+    def test_servers_are_named(self) -> None:
+        """As routes are."""
+        made = plan(
+            "servers: {same: {port: 1}, gone: {port: 1}, other: {port: 1}}",
+            "servers: {same: {port: 1}, other: {port: 2}, a/b: {port: 1}}",
+        )
+        self.assertEqual((made.applied, made.needs_restart), (("servers.gone", "servers.other", "servers.a/b"), ()))
 
     def test_several_at_once(self) -> None:
         """What can be applied is, beside what cannot."""

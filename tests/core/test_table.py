@@ -224,8 +224,7 @@ class TableTests(SynchronousTestCase):
         changes.append(Change(5002, "/old", route("/old"), last_activity=1))
         steps = self.table.rebuild(changes, 7)
         seen = [(len(self.table), self.table.revision) for _ in steps]
-        self.assertEqual({(4, 3)}, set(seen[:-1]))
-        self.assertEqual((2504, 5002), seen[-1])
+        self.assertEqual([(4, 3), (2504, 5002)], list(dict.fromkeys(seen)))
         self.assertGreater(len(seen), 5)
         self.assertEqual(version + len(changes), self.table.version)
         self.assertIs(kept, self.table.get("/kept"))
@@ -234,7 +233,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual({"/0": 7, "/old": 1, "/covered": 7}, ages)
         self.assertIsNone(self.table.get("/gone"))
         self.assertEqual(("/0", None), (self.table.posted("/0") and "/0", self.table.posted("/covered")))
-        self.assertEqual(1, len(list(RouteTable().rebuild([], 0))))
+        self.assertEqual([], list(RouteTable().rebuild([], 0)))
 
     def test_every_entry_is_iterated(self) -> None:
         """All entries that can answer come, each once, of whatever host."""

@@ -89,6 +89,10 @@ class ConsoleTests(SynchronousTestCase):
         """Who comes in, and who does not."""
         self.check("docs/howto/token-login.md")
 
+    def test_managed_servers(self) -> None:
+        """A program below its name."""
+        self.check("docs/managed-servers.md")
+
     def test_no_document_is_forgotten(self) -> None:
         """Each one with console blocks has its test above."""
         names = {name_of(path) for path in DOCUMENTS if any(block.language == "console" for block in blocks_of(path))}

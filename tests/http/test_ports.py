@@ -125,6 +125,18 @@ class PortsTests(PortsTestCase):
         self.assertIn(b"\r\nLocation: /proxy/80/login?x\r\n", answer)
         self.assertIn(b"302 Gone Away\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n", answer)
 
+    def test_everything_is_activity(self) -> None:
+        """From the beginning to the end; what is refused is not."""
+        self.proxy.advance(5)
+        self.assert_status(403, self.get("/proxy/evil.test:80/"))
+        self.assertEqual(0, self.proxy.activity.last)
+        self.get("/proxy/80/")
+        self.assertAlmostEqual(5, self.proxy.activity.last)
+        upstream = self.proxy.accept()
+        self.proxy.advance(2)
+        upstream.send(OK)
+        self.assertAlmostEqual(7, self.proxy.activity.last)
+
     def test_connections_are_kept(self) -> None:
         """As those of a route are; both forms of the same port share them."""
         self.get("/proxy/80/")

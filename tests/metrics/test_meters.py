@@ -304,7 +304,7 @@ class ChpApiTests(SynchronousTestCase):
         self.proxy = Harness()
         api = RoutesApi(
             self.proxy.table,
-            MemoryRouteStore(),
+            MemoryRouteStore(self.proxy.clock),
             self.proxy.clock,
             reader=RouteReader(host_routing=False, read_options=None),
             max_body=1000,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import OptionError
-from proxyd.model.upstream import Upstream
+from proxyd.model.upstream import Parts, Upstream
 
 
 class ParseTests(SynchronousTestCase):
@@ -203,3 +203,16 @@ class ParseTests(SynchronousTestCase):
         """Upstreams are values: what is parsed from the same text is the same."""
         self.assertEqual(Upstream.parse("http://h:81/a"), Upstream.parse("http://h:81/a"))
         self.assertEqual(len({Upstream.parse("http://h"), Upstream.parse("http://h"), Upstream.parse("http://i")}), 2)
+
+
+class EqualityTests(SynchronousTestCase):
+    """Upstreams as values."""
+
+    def test_the_url_counts(self) -> None:
+        """Whether anybody has asked what it says or not."""
+        one, same = Upstream.parse("http://h:81/a?b"), Upstream.parse("http://h:81/a?b")
+        self.assertEqual((81, b"/a", b"b"), (one.port, one.path, one.query))
+        self.assertEqual((one, hash(one), repr(one)), (same, hash(same), repr(same)))
+        self.assertNotEqual(one, Upstream.parse("http://h:81/a?c"))
+        place = Upstream("http://::1:80", Parts(False, "::1", 80))  # no URL that could be read
+        self.assertEqual(("::1", 80, b"[::1]"), (place.host, place.port, place.authority))

@@ -237,6 +237,21 @@ class RestartTests(SqliteCase):
         self.failureResultOf(opened, StoreError)
         self.open()
 
+    def test_very_many_changes_are_told_turn_by_turn(self) -> None:
+        """And what was asked for after them is told, and answered, after them."""
+        store = self.open()
+        seen: list[str] = []
+        store.watch(0, lambda change: seen.append(change.key))
+        replaced = store.replace([make_route(f"/r{number}") for number in range(1300)])
+        put = store.put(make_route("/last"))
+        while not seen:
+            self.clock.run_one()
+        self.assertEqual((500, False), (len(seen), replaced.called))
+        changes = self.clock.run_until(replaced)
+        self.assertEqual([change.key for change in changes], seen[:1300])
+        self.clock.run_until(put)
+        self.assertEqual((1301, "/last"), (len(seen), seen[-1]))
+
 
 class HostRoutingTests(SqliteCase):
     """With host routing."""
