@@ -66,6 +66,7 @@ from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+from proxyd.workers.servers import Front
 
 # Of more static routes than these the start tells only how many there are.
 _MAX_ANNOUNCED = 50
@@ -75,9 +76,9 @@ class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
-    read again. `initial_routes` are routes of the API that are there from the start. Opening happens in
-    `privilegedStartService`, while the process may still bind low ports; what cannot be opened ends the process
-    with one line and status 1.
+    read again. `initial_routes` are routes of the API that are there from the start, `front` is for the server at
+    `base_url` itself, and with a `cookie_key` none is kept on disk. Opening happens in `privilegedStartService`, while
+    the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
     _log = Logger()
@@ -92,7 +93,11 @@ class ProxyService(Service):
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
         imports: Imports | None = None,
+        front: Front | None = None,
+        cookie_key: bytes = b"",
     ) -> None:
+        self._front = front
+        self._cookie_key = cookie_key
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
@@ -166,13 +171,7 @@ class ProxyService(Service):
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
-        self.supervisor = Supervisor(
-            config.servers,
-            self._reactor,
-            base_url=config.base_url,
-            environ=self._environ,
-            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
-        )
+        self.supervisor = self._make_supervisor(config)
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
@@ -191,6 +190,8 @@ class ProxyService(Service):
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
             supervisor=self.supervisor,
+            front=self._front,
+            cookie_key=self._cookie_key,
             environ=self._environ,
             touch_of=activity.touch_of,
         )
@@ -215,6 +216,16 @@ class ProxyService(Service):
         if self._store_error is not None:
             raise self._store_error
         self._write_pid_file(config.pid_file)
+
+    def _make_supervisor(self, config: Config) -> Supervisor:
+        """What runs the managed servers; `wrap` has its own ways."""
+        return Supervisor(
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
+        )
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:

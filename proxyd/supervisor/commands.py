@@ -32,6 +32,8 @@ class Surroundings:
     places: Places
     watcher: Watcher
     news: News
+    stderr_is_error: bool = False
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:

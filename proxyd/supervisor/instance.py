@@ -69,7 +69,12 @@ class Instance:
         self._predecessors = predecessors
         self._unused = unused
         self._label = name if spec.instances == 1 else f"{name}#{number}"
-        self._output = Output(self._label, partial(printed, number))
+        self._output = Output(
+            self._label,
+            partial(printed, number),
+            stderr_is_error=surroundings.stderr_is_error,
+            secrets=surroundings.secrets,
+        )
         self._life = begin_life(self)
         self._room = WaitingRoom(self._consider_rest)
         self._happen = self._room.happen
@@ -365,6 +370,7 @@ class Instance:
         self._exit_reason = ended.reason
         if self.state not in ("starting", "ready"):
             return
+        self._around.news.exited(self.name, ended)
         self._remains = child
         self._forget_child()
         if ended.never_ran:

@@ -30,7 +30,8 @@ from proxyd.supervisor.watcher import Watcher
 class Supervisor:
     """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
 
-    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it.
+    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it. `stderr_is_error` tells
+    whether what servers say on their standard error is logged as errors; `secrets` are left out of all they print.
     """
 
     _log = Logger()
@@ -44,6 +45,8 @@ class Supervisor:
         base_url: str = "/",
         environ: Mapping[str, str] = os.environ,
         open_files: int = 0,
+        stderr_is_error: bool = False,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         run = uuid4().hex
         self._watcher = Watcher(run)
@@ -59,6 +62,8 @@ class Supervisor:
             places=self._places,
             watcher=self._watcher,
             news=self.news,
+            stderr_is_error=stderr_is_error,
+            secrets=secrets,
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()

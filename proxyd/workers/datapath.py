@@ -49,7 +49,7 @@ from proxyd.workers.drain import Drain
 from proxyd.workers.guards import Guards, TouchOf
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
-from proxyd.workers.servers import Servers
+from proxyd.workers.servers import Front, Servers
 
 F = TypeVar("F", bound=ForwardResource)
 T = TypeVar("T")
@@ -63,8 +63,8 @@ class DataPath:
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
-    `supervisor` there are no managed servers. `environ` is for what the configuration leaves to it; `touch_of` is that
-    of `AuthEnvironment`.
+    `supervisor` there are no managed servers; `front` is for the one at `base_url` itself. `environ` is for what the
+    configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class DataPath:
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
         state: Path | None = None,
+        cookie_key: bytes = b"",
         supervisor: IServerSupervisor | None = None,
+        front: Front | None = None,
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
     ) -> None:
@@ -94,6 +96,7 @@ class DataPath:
         self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
+        self._cookie_key = cookie_key
         self._state = state or state_directory(config.state_directory, {})
         self._environ = environ
         self._touch_of = touch_of
@@ -131,6 +134,7 @@ class DataPath:
                 run=self._in_thread,
                 clock=main_reactor,
                 activity=self.activity,
+                front=front,
             )
             main = main_reactor
             self.launcher = Launcher(self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
@@ -207,6 +211,7 @@ class DataPath:
             wall_clock=time.time,
             trusts=TrustedProxies(config.trusted_proxies).trusts,
             state=self._state,
+            cookie_key=self._cookie_key,
             reactor=self._main,
             environ=self._environ,
             touch_of=self._touch_of,

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from proxyd.auth.hubsettings import HubAuthConfig
+from proxyd.core.landing import landing_path
 from proxyd.core.table import RouteTable
 from proxyd.core.target import decode_path, key_of
 from proxyd.http.launcher import LauncherResource, StartPage
 from proxyd.http.serverlog import ServerLogs, ServerStates
 from proxyd.http.serverpages import ServerPages
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import Rank, RouteTree
+from proxyd.http.wrapped import LandingResource, NothingResource
 from proxyd.interfaces import IServerSupervisor
 from proxyd.model.routes import Route
 from proxyd.model.settings import Config
@@ -43,7 +47,7 @@ class Launcher:
         self._supervisor = supervisor
         self._states = ServerStates(supervisor, clock)
         self._logs = ServerLogs(supervisor, clock)
-        self._base: tuple[str, ...] = ()
+        self._mounted: list[tuple[tuple[str, ...], Rank]] = []
         self.pages = ServerPages(supervisor, self._logs, wall_clock=wall_clock)
 
     def apply(self, config: Config, guards: Guards) -> None:
@@ -52,24 +56,36 @@ class Launcher:
         self._logs.streams.end()
         self.pages.configure(base_url=config.base_url, is_enabled=config.start_page)
         tree, base_url = self._tree, config.base_url
-        for rank in (Rank.PAGE, Rank.LAST_PAGE):
-            tree.unmount(self._base, rank)
-        tree.unmount((*self._base, _LAUNCHER), Rank.BUILT_IN)
-        self._base = key_of(decode_path(base_url.encode()))
-        launcher = (*self._base, _LAUNCHER)
+        for place, rank in self._mounted:
+            tree.unmount(place, rank)
+        self._mounted = []
+        base = key_of(decode_path(base_url.encode()))
+        launcher = (*base, _LAUNCHER)
+        if config.root_server:  # everything else of that is the server's own
+            launcher = (*launcher, "log", *config.root_server.split("/"))
+
+        def mount(place: tuple[str, ...], resource: StreamingResource, rank: Rank) -> None:
+            tree.mount(place, guards.guard_mounted(place, resource), rank)
+            self._mounted.append((place, rank))
+
+        if isinstance(config.auth, HubAuthConfig) and not config.root_server:
+            # What a Hub asks before it sends anybody is answered by the login.
+            mount((*base, "api"), NothingResource(), Rank.BUILT_IN)
         has_ports = config.ports.enabled
         has_more = has_ports or bool(config.servers)
         if has_more:
             resource = LauncherResource(
                 self._supervisor, self._states, self._logs, base_url=base_url, has_ports=has_ports
             )
-            tree.mount(launcher, guards.guard_mounted(launcher, resource), Rank.BUILT_IN)
-        if config.start_page:
+            mount(launcher, resource, Rank.BUILT_IN)
+        landing = landing_path(base_url, config.default_url)
+        if landing and not config.root_server:
+            mount(base, LandingResource(landing), Rank.PAGE)
+        elif config.start_page and not config.root_server:
             page = StartPage(
                 self._supervisor, self._routes, base_url=base_url, has_ports=has_ports, is_last=not has_more
             )
-            rank = Rank.PAGE if has_more else Rank.LAST_PAGE
-            tree.mount(self._base, guards.guard_mounted(self._base, page), rank)
+            mount(base, page, Rank.PAGE if has_more else Rank.LAST_PAGE)
 
     def close(self) -> None:
         """End all streams; there will be no others."""
