@@ -28,7 +28,7 @@ def _sections(config: Config) -> Iterator[tuple[AuthConfig, tuple[str | int, ...
     for index, pattern in enumerate(config.patterns):
         if pattern.auth is not None:
             yield pattern.auth, ("patterns", index, "auth")
-    # Last: under a Hub it is there although the file has none, and what is missing is missing in those of the file, too.
+    # Last: under a Hub it is there although the file has none, and lacks what those of the file lack.
     if config.route_defaults.auth is not None:
         yield config.route_defaults.auth, ("route_defaults", "auth")
     yield config.auth, ("auth",)
