@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -50,6 +51,8 @@ class ProxydTests(SynchronousTestCase):
 
     def test_a_bad_configuration_starts_nothing(self) -> None:
         """`proxyd serve` says what `proxyd check` says, ends with status 78, and prints no help."""
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # which it ignores from its beginning on
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
         file = Path(self.mktemp())
         file.write_text("listenrs: []\n")
         result = CliRunner().invoke(proxyd, ["serve", "--config", str(file)])

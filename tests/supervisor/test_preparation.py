@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twisted.internet import reactor as global_reactor  # noqa: TID251  # real children
+from twisted.internet.process import ProcessReader
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -177,6 +178,7 @@ class CheckoutTests(PreparationCase):
         pid = await until(lambda: written.exists() and written.read_text().strip(), "git runs")
         preparation.close()
         await until(lambda: not _lives(int(str(pid))), "the end of git")
+        await until(lambda: not _is_read(), "the end of what it prints")
 
     async def test_it_is_tried_again_after_a_while(self) -> None:
         """By the first request that comes then."""
@@ -248,6 +250,12 @@ class _Clock(Clock):
 
     def callLater(self, delay: float, function: Callable[..., object], *args: object, **kwargs: object) -> object:  # type: ignore[override]
         return global_reactor.callLater(delay, function, *args, **kwargs)  # type: ignore[attr-defined]
+
+
+def _is_read() -> bool:
+    """Whether the output of a process is still being read."""
+    readers = global_reactor.getReaders()  # type: ignore[attr-defined]
+    return any(isinstance(reader, ProcessReader) for reader in readers)
 
 
 def _lives(pid: int) -> bool:
