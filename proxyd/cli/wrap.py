@@ -211,7 +211,11 @@ def serve(setup: WrapSetup) -> NoReturn:
         sys.stderr.write(f"proxyd wrap: {error}\n")
         sys.exit(1)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: reactor.callFromThread(service.end))
-    reactor.run(installSignalHandlers=False)
+    def answer_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: reactor.callFromThread(service.end))
+
+    # The reactor has to install its own, for SIGCHLD: else the end of a process that has closed its output is missed.
+    reactor.callWhenRunning(answer_signals)
+    reactor.run()
     sys.exit(service.status)

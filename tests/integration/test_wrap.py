@@ -178,7 +178,7 @@ class ManualTests(WrapCase):
             "./sincosfolder/Presentation.ipynb {--}port={port} {--}no-browser {--}Voila.server_url=/ "
             f"{{--}}Voila.base_url={{base_url}}/ --repo=file://{origin} --repofolder=sincosfolder"
         )
-        wait_for(lambda: self.ask()[0] != 503, "the checkout", PATIENCE)
+        self.process.wait_for(lambda: self.ask()[0] != 503, "the checkout", PATIENCE)
         self.assertEqual(str(self.directory / "sincosfolder"), self.told()["cwd"])
 
     def test_a_login_by_default(self) -> None:
