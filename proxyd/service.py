@@ -29,6 +29,7 @@ from proxyd.api.native import NativeRoutesApi
 from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports
@@ -40,6 +41,7 @@ from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
+from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
@@ -64,6 +66,7 @@ from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+from proxyd.workers.servers import Front
 
 # Of more static routes than these the start tells only how many there are.
 _MAX_ANNOUNCED = 50
@@ -73,9 +76,9 @@ class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
-    read again. `initial_routes` are routes of the API that are there from the start. Opening happens in
-    `privilegedStartService`, while the process may still bind low ports; what cannot be opened ends the process
-    with one line and status 1.
+    read again. `initial_routes` are routes of the API that are there from the start, `front` is for the server at
+    `base_url` itself, and with a `cookie_key` none is kept on disk. Opening happens in `privilegedStartService`, while
+    the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
     _log = Logger()
@@ -90,7 +93,11 @@ class ProxyService(Service):
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
         imports: Imports | None = None,
+        front: Front | None = None,
+        cookie_key: bytes = b"",
     ) -> None:
+        self._front = front
+        self._cookie_key = cookie_key
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
@@ -108,6 +115,7 @@ class ProxyService(Service):
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
+        self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -163,13 +171,7 @@ class ProxyService(Service):
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
-        self.supervisor = Supervisor(
-            config.servers,
-            self._reactor,
-            base_url=config.base_url,
-            environ=self._environ,
-            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
-        )
+        self.supervisor = self._make_supervisor(config)
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
@@ -187,9 +189,11 @@ class ProxyService(Service):
             access_writer=access_writer,
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
+            supervisor=self.supervisor,
+            front=self._front,
+            cookie_key=self._cookie_key,
             environ=self._environ,
             touch_of=activity.touch_of,
-            supervisor=self.supervisor,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -212,6 +216,16 @@ class ProxyService(Service):
         if self._store_error is not None:
             raise self._store_error
         self._write_pid_file(config.pid_file)
+
+    def _make_supervisor(self, config: Config) -> Supervisor:
+        """What runs the managed servers; `wrap` has its own ways."""
+        return Supervisor(
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
+        )
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:
@@ -341,6 +355,7 @@ class ProxyService(Service):
                 stalls=lambda: 0 if self._stalls is None else self._stalls.count,
                 dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
+                servers=self.supervisor,
             )
         return None if meters is None else ChpExposition(meters)
 
@@ -400,6 +415,10 @@ class ProxyService(Service):
         self.feed.listeners.append(events)
         root.add(Events.router, events)
         root.add(ReloadApi.router, ReloadApi(self.reload))
+        if self.supervisor is not None:
+            logs = ServerLogs(self.supervisor, self._reactor)
+            self._servers_api = ServersApi(self.supervisor, logs, self._config.base_url)
+            root.add(ServersApi.router, self._servers_api)
         return root
 
     # Reloading.
@@ -518,8 +537,9 @@ class ProxyService(Service):
         return done
 
     def _stop_listening(self, _: object) -> Deferred[None] | None:
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
         return None if self.data_path is None else self.data_path.stop_listening()
 
     def _stop_servers(self) -> Deferred[None] | None:
@@ -532,8 +552,9 @@ class ProxyService(Service):
         self._reloads.end()
         self._exemptions.end()
         data_path, self.data_path = self.data_path, None
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
         if self._reports is not None:
             self._reports.stop()
         supervisor, self.supervisor = self.supervisor, None

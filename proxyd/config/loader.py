@@ -13,6 +13,7 @@ import yaml
 from proxyd.config.environment import check_environment
 from proxyd.config.exposure import check_exposure
 from proxyd.config.functions import find_function
+from proxyd.config.hub import under_hub
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
 from proxyd.core.posted import RESERVED
 from proxyd.errors import ConfigError, OptionError, Problem
@@ -221,6 +222,10 @@ class _Document:
     def structure(self, kinds: Kinds, directory: Path) -> Config:
         converter = make_converter(kinds, directory)
         self._find_functions(directory)
+        try:
+            self._data = under_hub(self._data, self._environ)
+        except OptionError as error:
+            self._problems.append(Problem(str(error), dotted(error.path)))
         if self._data.get("listeners") is None:
             self._data["listeners"] = list(DEFAULT_LISTENERS)
         config = None

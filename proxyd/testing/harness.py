@@ -40,6 +40,7 @@ from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
+from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
 
@@ -223,6 +224,7 @@ class Harness:
             activity=self.activity,
         )
         self.servers.apply(config, defaults, guards)
+        self.launcher = Launcher(self.tree, self.table, self.supervisor, clock=self.clock, wall_clock=seconds)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -245,6 +247,11 @@ class Harness:
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():
             self.add_route(key, url)
+
+    def show_pages(self) -> None:
+        """Have the pages of the proxy's own, which other tests do without."""
+        self.servers.pages = self.launcher.pages
+        self.launcher.apply(self.config, self.guards)
 
     def add_route(self, key: str, url: str, options: RouteOptions | None = None) -> None:
         """Add a route, or replace one."""

@@ -33,7 +33,7 @@ class Guards:
     """Puts authenticators and rates in front of the routes in `table`.
 
     `state` is the directory of the key that cookies are sealed under: read, or made, when an authenticator asks for
-    it first. Without any authenticator nothing stands in front of a route.
+    it first, unless there is a `cookie_key`. Without any authenticator nothing stands in front of a route.
 
     The routes below `base_url` that have no `auth` of their own share one login, at `base_url`, and so do patterns and
     what is mounted beside the routes.
@@ -49,6 +49,7 @@ class Guards:
         wall_clock: Callable[[], float],
         trusts: Callable[[str], bool],
         state: Path,
+        cookie_key: bytes = b"",
         reactor: Any = None,
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
@@ -59,7 +60,7 @@ class Guards:
         self._wall_clock = wall_clock
         self._trusts = trusts
         self._key_file = state / "cookie-key"
-        self._key = b""
+        self._key = cookie_key
         self._reactor = reactor
         self._environ = environ or {}
         self._touch_of = touch_of

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.builtins import KINDS
+from proxyd.cli import wrap
 from proxyd.cli.chp import read
 from proxyd.compat.chp import ChpSetup
 from proxyd.config.loader import Yaml12Loader, parse
@@ -75,15 +76,27 @@ class BlockTests(SynchronousTestCase):
     def test_every_configuration_of_a_hub_can_be_executed(self) -> None:
         """It sets options of the Hub, and a command for its proxy is one that proxyd understands."""
         commands = []
+        wrapped = []
         blocks = [block for block in blocks_in("python") if block.file == "jupyterhub_config.py"]
         for block in blocks:
             c = Section()
             exec(compile(block.text, block.place, "exec"), {"c": c})
-            self.assertLessEqual(set(c.sections) | set(vars(c)), {"sections", "JupyterHub", "ConfigurableHTTPProxy"})
+            self.assertLessEqual(
+                set(c.sections) | set(vars(c)), {"sections", "JupyterHub", "ConfigurableHTTPProxy", "Spawner"}
+            )
             command = vars(c.ConfigurableHTTPProxy).get("command")
             if command is not None:
                 commands.append(command)
+            command = vars(c.Spawner).get("cmd")
+            if command is not None:
+                wrapped.append(command)
         self.assertGreaterEqual(len(commands), 2)
+        self.assertGreaterEqual(len(wrapped), 2)
+        for name, word, *options in wrapped:
+            self.assertEqual("proxyd", name)
+            self.assertIn(word, {"serve", "wrap"})
+            if word == "wrap":
+                self.assertTrue(wrap.read(options, {"JUPYTERHUB_API_TOKEN": "x"}, "/").words)
         for name, word, *options in commands:
             self.assertEqual((name.rpartition("/")[2], word), ("proxyd", "chp"))
             self.assertIsInstance(read(options, {}), ChpSetup)
