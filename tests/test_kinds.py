@@ -13,6 +13,7 @@ from proxyd.model.settings import ListenerConfig
 
 # What a section cannot do without.
 NEEDED: dict[str, dict[str, Any]] = {
+    "forward": {"url": "http://127.0.0.1:9091/"},
     "https": {"certificate_directories": ("live",)},
     "class": {"path": "package.module:Class"},
     "token": {"token": "correct-horse"},

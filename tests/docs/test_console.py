@@ -65,6 +65,10 @@ class ConsoleTests(SynchronousTestCase):
         """As the proxy of a JupyterHub."""
         self.check("docs/howto/jupyterhub.md")
 
+    def test_howto_jupyterhub_login(self) -> None:
+        """For the users of a JupyterHub."""
+        self.check("docs/howto/jupyterhub-login.md")
+
     def test_howto_operations(self) -> None:
         """What an operator asks of the process."""
         self.check("docs/howto/operations.md")
