@@ -57,6 +57,13 @@ class TableTests(SynchronousTestCase):
         self.assertIsNone(self.answer("example.org", "/a"))
         self.assertEqual((len(self.table), list(self.table), self.table.revision), (0, [], 0))
 
+    def test_static_routes_are_told_when_they_are_covered_as_well(self) -> None:
+        """Whoever wants to know what the configuration has need not look through everything."""
+        self.table.set_static([route("/a")], 0)
+        self.put(route("/a"))
+        self.put(route("/b"))
+        self.assertEqual(["/a"], [each.key for each in self.table.static])
+
     def test_longest_prefix_answers(self) -> None:
         """Insertion order is irrelevant; deleting a route uncovers its parent."""
         for keys in (("/", "/a", "/a/b"), ("/a/b", "/a", "/")):
