@@ -218,3 +218,18 @@ class ServerStartError(ServerError):
 
 class TemplateError(ProxydError):
     """A template or a callable of the configuration does not give what is needed."""
+
+
+class HubError(ProxydError):
+    """JupyterHub does not say who somebody is, or does not do what it was asked for; nobody gets in by that.
+
+    `status` is the answer for a client that waits for it.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(status, detail)
+
+    def __str__(self) -> str:
+        return f"the Hub {self.detail}"

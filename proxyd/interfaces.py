@@ -168,6 +168,15 @@ class IServerSupervisor(Interface):
     def subscribe(name: str, printed: Callable[[int, str], None]) -> Callable[[], None]:  # noqa: N805
         """Call `printed` with the instance and each line that the server prints; what is returned stops that."""
 
+    def watch(changed: Callable[[str], None]) -> Callable[[], None]:  # noqa: N805
+        """Call `changed` with the name of each server that gets into another state; what is returned stops that.
+
+        It must not ask for anything but states then.
+        """
+
+    def lines(name: str, count: int) -> tuple[tuple[str, ...], ...]:  # noqa: N805
+        """The last lines that each instance of a server has printed, the oldest first."""
+
     def replace(specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:  # noqa: N805
         """From now on these are the servers, and `base_url`, if it is given, is what templates put in.
 

@@ -29,17 +29,21 @@ from proxyd.api.native import NativeRoutesApi
 from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.routes import RoutesApi
+from proxyd.api.servers import ServersApi
 from proxyd.api.tags import Tags
 from proxyd.api.tokens import api_tokens, state_directory
+from proxyd.auth.reporting import activity_reports
 from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
 from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
-from proxyd.errors import ConfigError, ListenError, Problem, StoreError, TlsError
+from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
+from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
+from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
@@ -62,6 +66,7 @@ from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+from proxyd.workers.servers import Front
 
 # Of more static routes than these the start tells only how many there are.
 _MAX_ANNOUNCED = 50
@@ -71,9 +76,9 @@ class ProxyService(Service):
     """Runs what `config` describes, on `reactor`.
 
     `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
-    read again. `initial_routes` are routes of the API that are there from the start. Opening happens in
-    `privilegedStartService`, while the process may still bind low ports; what cannot be opened ends the process
-    with one line and status 1.
+    read again. `initial_routes` are routes of the API that are there from the start, `front` is for the server at
+    `base_url` itself, and with a `cookie_key` none is kept on disk. Opening happens in `privilegedStartService`, while
+    the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
     """
 
     _log = Logger()
@@ -88,7 +93,11 @@ class ProxyService(Service):
         initial_routes: Iterable[Route] = (),
         environ: MutableMapping[str, str] = os.environ,
         imports: Imports | None = None,
+        front: Front | None = None,
+        cookie_key: bytes = b"",
     ) -> None:
+        self._front = front
+        self._cookie_key = cookie_key
         self._config = config
         self._kinds = kinds
         self._reactor = reactor
@@ -106,6 +115,7 @@ class ProxyService(Service):
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
         self._events: Events | None = None
+        self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -120,6 +130,7 @@ class ProxyService(Service):
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
+        self._reports: ActivityReports | None = None
         self._api_root: ApiResource | None = None
         self._routes_api: RoutesApi | None = None
         self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
@@ -143,7 +154,7 @@ class ProxyService(Service):
         """Open everything."""
         try:
             self.open()
-        except (ListenError, StoreError, TlsError, OSError) as error:
+        except (ListenError, OptionError, StoreError, TlsError, OSError) as error:
             self.close()
             complain(error)
             raise SystemExit(1) from None
@@ -151,22 +162,16 @@ class ProxyService(Service):
     def open(self) -> None:
         """Build everything and open all listeners.
 
-        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, `TlsError`, and
-        `OSError` for a file that cannot be read or written; a store that fails later, when the reactor runs, ends the
-        process.
+        Nothing is served until the store has brought its routes. Raises `ListenError`, `StoreError`, `TlsError`,
+        `OptionError` for what should be in the environment, and `OSError` for a file that cannot be read or written; a
+        store that fails later, when the reactor runs, ends the process.
         """
         config = self._config
         leave_last_words()
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
-        self.supervisor = Supervisor(
-            config.servers,
-            self._reactor,
-            base_url=config.base_url,
-            environ=self._environ,
-            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
-        )
+        self.supervisor = self._make_supervisor(config)
         self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
@@ -174,6 +179,8 @@ class ProxyService(Service):
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
+        activity = Activity(time.time, config.activity.ignore)
+        self._reports = activity_reports(config, self._environ, self._reactor, lambda: activity.last)
         data_path = self.data_path = DataPath(
             config,
             self._kinds,
@@ -183,6 +190,10 @@ class ProxyService(Service):
             meters=meters,
             state=state_directory(config.state_directory, self._environ),
             supervisor=self.supervisor,
+            front=self._front,
+            cookie_key=self._cookie_key,
+            environ=self._environ,
+            touch_of=activity.touch_of,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -205,6 +216,16 @@ class ProxyService(Service):
         if self._store_error is not None:
             raise self._store_error
         self._write_pid_file(config.pid_file)
+
+    def _make_supervisor(self, config: Config) -> Supervisor:
+        """What runs the managed servers; `wrap` has its own ways."""
+        return Supervisor(
+            config.servers,
+            self._reactor,
+            base_url=config.base_url,
+            environ=self._environ,
+            open_files=self.open_files_limit[0] if self.open_files_limit else 0,
+        )
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:
@@ -271,6 +292,8 @@ class ProxyService(Service):
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
+            if self._reports is not None:
+                self._reports.start()
             # Not before the reactor turns, and the rest of the start has gone well.
             self._reactor.callLater(0, self._notify_ready)
 
@@ -332,6 +355,7 @@ class ProxyService(Service):
                 stalls=lambda: 0 if self._stalls is None else self._stalls.count,
                 dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
                 certificates=data_path.certificates,
+                servers=self.supervisor,
             )
         return None if meters is None else ChpExposition(meters)
 
@@ -391,6 +415,10 @@ class ProxyService(Service):
         self.feed.listeners.append(events)
         root.add(Events.router, events)
         root.add(ReloadApi.router, ReloadApi(self.reload))
+        if self.supervisor is not None:
+            logs = ServerLogs(self.supervisor, self._reactor)
+            self._servers_api = ServersApi(self.supervisor, logs, self._config.base_url)
+            root.add(ServersApi.router, self._servers_api)
         return root
 
     # Reloading.
@@ -509,8 +537,9 @@ class ProxyService(Service):
         return done
 
     def _stop_listening(self, _: object) -> Deferred[None] | None:
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
         return None if self.data_path is None else self.data_path.stop_listening()
 
     def _stop_servers(self) -> Deferred[None] | None:
@@ -523,8 +552,11 @@ class ProxyService(Service):
         self._reloads.end()
         self._exemptions.end()
         data_path, self.data_path = self.data_path, None
-        if self._events is not None:
-            self._events.close()
+        for streams in (self._events, self._servers_api):
+            if streams is not None:
+                streams.close()
+        if self._reports is not None:
+            self._reports.stop()
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()

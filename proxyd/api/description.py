@@ -18,6 +18,7 @@ _SCHEMAS = "#/components/schemas/"
 _VARIABLE = {"$ref": "#/$defs/variable"}
 _LINKS = {
     "routes": "/api/routes",
+    "servers": "/api/servers",
     "events": "/api/events",
     "reload": "/api/reload",
     "openapi": "/api/openapi.json",

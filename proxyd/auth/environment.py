@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -25,12 +26,19 @@ class AuthEnvironment:
     matter. `name` is that of the only route it answers for, empty if it is for all that share one. `seconds` is a
     clock that only goes on, `wall_clock` the time since the epoch. `trusts` tells whether an address is a trusted
     proxy's. `cookie_key` is the secret that all processes share; asking for it raises `OSError` if there can be none.
+    `reactor` is for authenticators that ask somebody else, `environ` for what the options leave to it. `touch_of` says
+    what an admitted request for a raw path calls whenever something happens, None for nothing. `cookies` are names
+    that all authenticators keep from upstreams; each adds its own.
     """
 
     seconds: Callable[[], float]
     wall_clock: Callable[[], float]
     trusts: Callable[[str], bool]
     cookie_key: Callable[[], bytes]
+    reactor: Any = None
+    environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    touch_of: Callable[[bytes], Callable[[], None] | None] = lambda _: None
+    cookies: set[bytes] = attrs.field(factory=set)
     scope: str = "/"
     name: str = ""
     below: str = ""

@@ -1,9 +1,10 @@
-"""The login page and the logout page: nothing in them comes from a client, and nothing from anywhere else."""
+"""The login page, the logout page, and what else people are told; nothing in them has to be got from elsewhere."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha256
+from html import escape
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --dim: #5b6876; --paper: #f6f7f9; --card: #fff;
@@ -62,6 +63,12 @@ def login_page(message: str = "") -> bytes:
 def logout_page() -> bytes:
     """The page that asks once more, because a GET must not change anything."""
     return _page("Log out", '<form method="post">\n<button>Log out</button>\n</form>')
+
+
+def message_page(title: str, words: str, target: str = "", link: str = "") -> bytes:
+    """A page that says what is the matter, and leads on to the path `target` if there is one."""
+    more = f'\n<p><a href="{escape(target)}">{escape(link)}</a></p>' if target else ""
+    return _page(title, f'<p role="alert">{escape(words)}</p>{more}')
 
 
 def _page(title: str, content: str) -> bytes:

@@ -102,7 +102,7 @@ class TokenAuthenticator:
     def authenticate(self, head: RequestHead, peer: Peer, route: Route) -> Verdict:
         """Admit who shows a token or a cookie; send people to the login page, and tell programs no."""
         cookies = cookies_in(head.get_all(b"cookie"))
-        names = own_cookies(cookies) | {self._name}
+        names = own_cookies(cookies, self._environment.cookies) | {self._name}
         token = _token_in(head)
         wait = self._wait(head, peer) if token is not None else 0.0
         if token is not None and not wait and self._which(token) is not None:

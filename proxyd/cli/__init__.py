@@ -9,8 +9,10 @@ import click
 
 from proxyd import __version__
 from proxyd.cli.routes import routes
+from proxyd.cli.servers import servers
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
+_WRAP_NAMES = ("jhsingle-native-proxy", "proxyd-wrap")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,16 +70,35 @@ def chp_command(words: tuple[str, ...]) -> None:
     run(list(words))
 
 
+@proxyd.command(
+    "wrap",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    short_help="Run one application in place of jupyterhub-singleuser.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def wrap_command(words: tuple[str, ...]) -> None:
+    """Run one application in place of jupyterhub-singleuser."""
+    from proxyd.cli.wrap import run  # noqa: PLC0415
+
+    run(list(words))
+
+
 proxyd.add_command(routes)
+proxyd.add_command(servers)
 
 
 def main() -> None:
     """Run the command that the arguments, or the name of the program, ask for."""
     words = sys.argv[1:]
-    is_chp = Path(sys.argv[0]).name in _CHP_NAMES
+    name = Path(sys.argv[0]).name
+    is_chp, is_wrap = name in _CHP_NAMES, name in _WRAP_NAMES
     if is_chp or words[:1] == ["chp"]:
         from proxyd.cli.chp import run  # noqa: PLC0415
 
         run(words if is_chp else words[1:])
+    elif is_wrap or words[:1] == ["wrap"]:
+        from proxyd.cli.wrap import run  # noqa: PLC0415
+
+        run(words if is_wrap else words[1:])
     else:
         proxyd()

@@ -6,7 +6,9 @@ import json
 import os
 import socket
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +19,9 @@ from proxyd.errors import ProxydError
 from proxyd.model.settings import ApiSettings
 
 # Longer than a store may take to answer.
-_DEADLINE_SECONDS = 20
+_DEADLINE_SECONDS = 20.0
+# Of several heartbeats that a stream has while nothing happens.
+_SILENCE_SECONDS = 60.0
 
 
 class ApiClientError(ProxydError):
@@ -27,8 +31,8 @@ class ApiClientError(ProxydError):
 class _UnixConnection(HTTPConnection):
     """HTTP over the unix socket at `path`."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_DEADLINE_SECONDS)
+    def __init__(self, path: str, seconds: float | None) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -62,15 +66,17 @@ class ApiClient:
                 raise ApiClientError(f"{path} cannot be read: {error.strerror}") from None
         return cls(loaded.api, token)
 
+    # Routes.
+
     def all(self) -> dict[str, Any]:
         """All routes, by their keys."""
-        found: dict[str, Any] = json.loads(self._ask("GET", ""))
+        found: dict[str, Any] = json.loads(self._ask_route("GET", ""))
         return found
 
     def get(self, key: str) -> Any:
         """One route."""
         if key.strip("/"):
-            return json.loads(self._ask("GET", key))
+            return json.loads(self._ask_route("GET", key))
         found = self.all()  # which is what the API tells at /api/routes/
         if "/" not in found:
             raise ApiClientError("there is no such route")
@@ -78,29 +84,81 @@ class ApiClient:
 
     def add(self, key: str, route: dict[str, object]) -> None:
         """Create or replace a route."""
-        self._ask("POST", key, json.dumps(route))
+        self._ask_route("POST", key, json.dumps(route))
 
     def delete(self, key: str) -> None:
         """Delete a route."""
-        self._ask("DELETE", key)
+        self._ask_route("DELETE", key)
 
-    def _ask(self, method: str, key: str, body: str | None = None) -> bytes:
-        path = "/api/routes/" + quote(key.strip("/"))
+    def _ask_route(self, method: str, key: str, body: str | None = None) -> bytes:
+        return self._ask(method, "/api/routes/" + quote(key.strip("/")), "there is no such route", body)
+
+    # Servers.
+
+    def servers(self) -> dict[str, Any]:
+        """All managed servers, by their names."""
+        found: dict[str, Any] = json.loads(self._ask("GET", "/api/servers", "this proxyd has no managed servers"))
+        return found
+
+    def server(self, name: str) -> Any:
+        """One managed server."""
+        return json.loads(self._ask_server("GET", name))
+
+    def rule(self, name: str, verb: str) -> Any:
+        """`start`, `stop` or `restart` a server; gives it back as it is then, however long that takes."""
+        return json.loads(self._ask_server("POST", name, f"/{verb}", seconds=None))
+
+    def log(self, name: str, lines: int) -> str:
+        """The last lines that a server has printed."""
+        return self._ask_server("GET", name, f"/log?lines={lines}").decode()
+
+    def follow_log(self, name: str, lines: int) -> Iterator[str]:
+        """The last lines that a server has printed, and those that come, until the proxy ends."""
+        path = f"{_server_path(name)}/log?follow=1&lines={lines}"
+        with self._answer("GET", path, "there is no such server", None, _SILENCE_SECONDS) as answer:
+            is_line = False
+            for line in answer:
+                if line.startswith(b"data: ") and is_line:
+                    yield json.loads(line[6:])
+                is_line = line.strip() == b"event: line"
+
+    def _ask_server(
+        self, method: str, name: str, rest: str = "", *, seconds: float | None = _DEADLINE_SECONDS
+    ) -> bytes:
+        return self._ask(method, _server_path(name) + rest, "there is no such server", seconds=seconds)
+
+    # Both.
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        not_found: str,
+        body: str | None = None,
+        seconds: float | None = _DEADLINE_SECONDS,
+    ) -> bytes:
+        with self._answer(method, path, not_found, body, seconds) as answer:
+            return answer.read()
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, not_found: str, body: str | None, seconds: float | None
+    ) -> Iterator[HTTPResponse]:
+        """The answer to a request, as it comes; `not_found` is what 404 means."""
         fields = {"Authorization": f"token {self._token}"} if self._token else {}
         try:
-            connection = self._connection()
+            connection = self._connection(seconds)
             try:
                 connection.request(method, path, body, fields)
                 answer = connection.getresponse()
-                content = answer.read()
+                if answer.status >= 300:
+                    words = _message(answer.read()) or answer.reason
+                    raise ApiClientError(not_found if answer.status == 404 else f"{answer.status}: {words}")
+                yield answer
             finally:
                 connection.close()
         except (OSError, HTTPException) as error:
             raise ApiClientError(f"the API at {self._where} does not answer: {error}") from None
-        if answer.status >= 300:
-            words = _message(content) or answer.reason
-            raise ApiClientError("there is no such route" if answer.status == 404 else f"{answer.status}: {words}")
-        return content
 
     @property
     def _where(self) -> str:
@@ -110,19 +168,23 @@ class ApiClient:
     def _host(self) -> str:
         return self._api.address if self._api.address not in ("", "*", "0.0.0.0", "::") else "127.0.0.1"
 
-    def _connection(self) -> HTTPConnection:
+    def _connection(self, seconds: float | None) -> HTTPConnection:
         if self._api.socket:
-            return _UnixConnection(self._api.socket)
+            return _UnixConnection(self._api.socket, seconds)
         tls = self._api.tls
         if tls is None:
-            return HTTPConnection(self._host, self._api.port, timeout=_DEADLINE_SECONDS)
+            return HTTPConnection(self._host, self._api.port, timeout=seconds)
         # It is known by its certificate, whatever names that has: it is the one in the configuration.
         context = ssl.create_default_context()
         context.check_hostname = False
         for pair in tls.certificates:
             context.load_verify_locations(pair.certificate)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return HTTPSConnection(self._host, self._api.port, timeout=_DEADLINE_SECONDS, context=context)
+        return HTTPSConnection(self._host, self._api.port, timeout=seconds, context=context)
+
+
+def _server_path(name: str) -> str:
+    return "/api/servers/" + quote(name, safe="")
 
 
 def _message(content: bytes) -> str:

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from proxyd.cli.client import ApiClient
 
-_config = click.option(
+config_option = click.option(
     "-c", "--config", default="", metavar="FILE", help="The configuration; default: the first one found."
 )
 
@@ -24,28 +24,28 @@ def routes() -> None:
 
 
 @routes.command("list")
-@_config
+@config_option
 def list_command(config: str) -> None:
     """Print all routes, one in a line: key and target."""
-    with _client(config) as client:
+    with api_client(config) as client:
         found = client.all()
     for key in sorted(found):
         click.echo(f"{key} {found[key]['target']}")
 
 
 @routes.command("get")
-@_config
+@config_option
 @click.argument("key")
 def get_command(config: str, key: str) -> None:
     """Print the route KEY as JSON."""
     import json  # noqa: PLC0415  # each command loads what it needs
 
-    with _client(config) as client:
+    with api_client(config) as client:
         click.echo(json.dumps(client.get(key), indent=2, ensure_ascii=False))
 
 
 @routes.command("add")
-@_config
+@config_option
 @click.argument("key")
 @click.argument("target")
 @click.option("-o", "--option", "options", multiple=True, metavar="NAME=JSON", help="An option; repeatable.")
@@ -60,21 +60,21 @@ def add_command(config: str, key: str, target: str, options: tuple[str, ...]) ->
             members[name] = json.loads(text)
         except ValueError:
             members[name] = text
-    with _client(config) as client:
+    with api_client(config) as client:
         client.add(key, {**members, "target": target})
 
 
 @routes.command("delete")
-@_config
+@config_option
 @click.argument("key")
 def delete_command(config: str, key: str) -> None:
     """Delete the route KEY; requests that are under way go on."""
-    with _client(config) as client:
+    with api_client(config) as client:
         client.delete(key)
 
 
 @routes.command("backup")
-@_config
+@config_option
 @click.argument("file", type=click.Path(path_type=Path))
 def backup_command(config: str, file: Path) -> None:
     """Copy the SQLite store to FILE, also while proxyd runs; never overwrites anything."""
@@ -84,12 +84,12 @@ def backup_command(config: str, file: Path) -> None:
     try:
         count = back_up(_store(config), file)
     except StoreError as error:
-        _fail(str(error))
+        fail(str(error))
     click.echo(f"{file}: {count} routes")
 
 
 @routes.command("restore")
-@_config
+@config_option
 @click.argument("file", type=click.Path(path_type=Path))
 def restore_command(config: str, file: Path) -> None:
     """Put a copy of FILE in the place of the SQLite store, while proxyd does not run; the former one is kept."""
@@ -100,7 +100,7 @@ def restore_command(config: str, file: Path) -> None:
     try:
         count, former = restore(path, file)
     except StoreError as error:
-        _fail(str(error))
+        fail(str(error))
     if former is not None:
         click.echo(f"the former store is {former}")
     click.echo(f"{path}: {count} routes")
@@ -117,21 +117,22 @@ def _store(config: str) -> Path:
 
     _, loaded = load_or_exit(config, KINDS)
     if not isinstance(loaded.store, SqliteStoreConfig):
-        _fail("the configuration has no SQLite store")
+        fail("the configuration has no SQLite store")
     return path_of(loaded.store, state_directory(loaded.state_directory, os.environ))
 
 
 @contextmanager
-def _client(config: str) -> Iterator[ApiClient]:
+def api_client(config: str) -> Iterator[ApiClient]:
     """Who asks the API of the configuration; what goes wrong in the block ends the command."""
     from proxyd.cli.client import ApiClient, ApiClientError  # noqa: PLC0415
 
     try:
         yield ApiClient.from_config(config)
     except ApiClientError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
+    """End the command with a message, and status 1."""
     sys.stderr.write(f"proxyd: {message}\n")
     raise SystemExit(1)

@@ -159,6 +159,7 @@ def set_up(options: ChpOptions, environ: Mapping[str, str]) -> ChpSetup:
             route_options="verbatim",
         ),
         metrics=_metrics(options),
+        start_page=False,
         host_routing=options.host_routing,
         store=_store(options),
         route_defaults=_route_options(options),

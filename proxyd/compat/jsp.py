@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from proxyd.compat.jupyter_config import find_jupyter_config, read_jupyter_config
-from proxyd.config.definitions import read_definition
+from proxyd.config.definitions import read_definition, read_ports
 from proxyd.config.types import meant
 from proxyd.errors import ConfigError, Problem
 from proxyd.model.servers import ServerSpec
@@ -62,35 +62,47 @@ def with_imported(
     packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
     definition_of: Callable[[EntryPoint], Any] | None = None,
 ) -> Config:
-    """`config` with the servers that it asks to import.
+    """`config` with the servers that it asks to import, and with what Jupyter's files say of ports, unless it does.
 
     `warn` is told what was left out. `definition_of` knows what a package brings; default: the package. Raises
     `ConfigError` for a package that is not installed, and for a file of Jupyter's that cannot be used.
     """
     problems: list[Problem] = []
     servers: dict[ServerName, ServerSpec] = dict(config.servers)
-    for read in (
-        lambda: _of_files(config, warn, environ),
-        lambda: _of_packages(config, warn, packages, definition_of or _call),
-    ):
-        try:
-            for name, spec in read().items():
-                servers.setdefault(ServerName(name), spec)
-        except ConfigError as error:
-            problems += error.problems
+    ports = config.ports
+
+    def add(found: Mapping[str, ServerSpec]) -> None:
+        for name, spec in found.items():
+            servers.setdefault(ServerName(name), spec)
+
+    try:
+        values = _values_of_files(config, warn, environ)
+        ports = read_ports(values, ports)
+        add(_of_files(values, warn))
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        add(_of_packages(config, warn, packages, definition_of or _call))
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return attrs.evolve(config, servers=servers)
+    return attrs.evolve(config, servers=servers, ports=ports)
 
 
-def _of_files(config: Config, warn: Warn, environ: Mapping[str, str]) -> dict[str, ServerSpec]:
+def _values_of_files(config: Config, warn: Warn, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """What Jupyter's files say of jupyter-server-proxy."""
     if not config.jupyter_config:
         return {}
     files = find_jupyter_config(environ) if config.jupyter_config == "auto" else map(Path, config.jupyter_config)
     settings = read_jupyter_config(list(files))
     if settings.ignored:
         warn(f"jupyter_config: {', '.join(settings.ignored)}: these settings are not for proxyd, and ignored")
-    given = settings.values.get("servers", {})
+    return settings.values
+
+
+def _of_files(values: Mapping[str, Any], warn: Warn) -> dict[str, ServerSpec]:
+    given = values.get("servers", {})
     if not isinstance(given, Mapping):
         raise ConfigError([Problem(f"expected a dict, got a {type(given).__name__}", "c.ServerProxy.servers")])
     servers: dict[str, ServerSpec] = {}

@@ -13,6 +13,7 @@ import attrs
 from proxyd.config.types import Path_, dotted, faults_in, make_converter, read_server_name
 from proxyd.errors import ConfigError, OptionError, Problem
 from proxyd.kinds import Kinds
+from proxyd.model.ports import PortsSettings
 from proxyd.model.servers import LauncherEntry, ServerSpec
 from proxyd.option import Function, Seconds
 
@@ -53,6 +54,26 @@ def read_definition(name: str, definition: Mapping[str, Any], warn: Callable[[st
     except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
         problems = [Problem(fault.message, dotted(("servers", name, *fault.path))) for fault in faults_in(error)]
         raise ConfigError(problems) from None
+
+
+def read_ports(values: Mapping[str, Any], ports: PortsSettings) -> PortsSettings:
+    """`ports` with what is set on `c.ServerProxy`, where nothing else was said.
+
+    Raises `ConfigError`.
+    """
+    hosts = values.get("host_allowlist", values.get("host_whitelist"))
+    rewriters = values.get("non_service_rewrite_response")
+    options = {}
+    if hosts is not None and ports.hosts == PortsSettings().hosts:
+        options["hosts"] = _plain(hosts, ("host_allowlist",))
+    if rewriters and not ports.rewrite_response:
+        options["rewrite_response"] = _plain(rewriters, ("non_service_rewrite_response",))
+    try:
+        own = make_converter(Kinds(()), Path.cwd()).structure(options, PortsSettings)
+    except Exception as error:  # noqa: BLE001  # as above
+        problems = [Problem(fault.message, dotted(("ports", *fault.path))) for fault in faults_in(error)]
+        raise ConfigError(problems) from None
+    return attrs.evolve(ports, **{name: getattr(own, name) for name in options})
 
 
 def _plain(value: Any, path: Path_) -> Any:

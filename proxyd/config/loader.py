@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from proxyd.config.environment import check_environment
 from proxyd.config.exposure import check_exposure
 from proxyd.config.functions import find_function
+from proxyd.config.hub import under_hub
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
 from proxyd.core.posted import RESERVED
 from proxyd.errors import ConfigError, OptionError, Problem
@@ -220,12 +222,17 @@ class _Document:
     def structure(self, kinds: Kinds, directory: Path) -> Config:
         converter = make_converter(kinds, directory)
         self._find_functions(directory)
+        try:
+            self._data = under_hub(self._data, self._environ)
+        except OptionError as error:
+            self._problems.append(Problem(str(error), dotted(error.path)))
         if self._data.get("listeners") is None:
             self._data["listeners"] = list(DEFAULT_LISTENERS)
         config = None
         try:
             config = converter.structure(self._data, Config)
             check_exposure(config)
+            check_environment(config, self._environ)
         except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
             broken = {(problem.line, problem.column, problem.file) for problem in self._problems}
             for fault in faults_in(error):

@@ -27,10 +27,9 @@ def load_or_exit(
     problem and raises `SystemExit` 78 if there is one.
     """
     file = Path(path) if path else find(environ)
-    if file is None:
-        return None, parse("", kinds)
     try:
-        return file, complete(load(file, kinds, environ))
+        config = parse("", kinds, environ) if file is None else complete(load(file, kinds, environ))
+        return file, config
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EX_CONFIG) from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_plus, unquote_to_bytes
 
 from proxyd.core.cookies import without_cookies
-from proxyd.core.head import without_names
 from proxyd.model.auth import Admit
 
 
@@ -15,14 +14,16 @@ def admitted_fields(fields: list[bytes], admit: Admit) -> list[bytes]:
     kept = fields
     if strip.cookies:
         kept = [line for line in (_cookie_line(line, strip.cookies) for line in kept) if line]
-    if strip.fields:
-        kept = without_names(kept, strip.fields)
-    if admit.add:
+    if strip.fields or admit.add:
         # Applications that fold `_` and `-` must not read a forgery in its place.
-        names = {name.lower().replace(b"_", b"-") for name, _ in admit.add}
-        kept = [line for line in kept if line.partition(b":")[0].lower().replace(b"_", b"-") not in names]
+        names = strip.fields | {_folded(name) for name, _ in admit.add}
+        kept = [line for line in kept if _folded(line.partition(b":")[0]) not in names]
         kept += [b"%b: %b" % pair for pair in admit.add]
     return kept
+
+
+def _folded(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
 
 
 def _cookie_line(line: bytes, names: frozenset[bytes]) -> bytes:
@@ -36,14 +37,17 @@ def _cookie_line(line: bytes, names: frozenset[bytes]) -> bytes:
 def admitted_query(query: bytes, admit: Admit) -> bytes:
     """A `query` with its `?` as the upstream gets it; empty if nothing of it is left."""
     names = admit.strip.arguments
-    if not names or not query:
-        return query
-    kept = [part for part in query[1:].split(b"&") if _argument(part) not in names]
-    return b"?" + b"&".join(kept) if kept else b""
+    kept = query[1:].split(b"&") if len(query) > 1 else []
+    if names:
+        kept = [part for part in kept if _argument(part) not in names]
+    kept += [b"%b=%b" % (name, quote_plus(value).encode()) for name, value in admit.add_arguments]
+    if not kept:
+        return query if len(query) == 1 else b""
+    return b"?" + b"&".join(kept)
 
 
 def _argument(part: bytes) -> bytes:
-    return unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" "))
+    return unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")).lower()
 
 
 def answered_fields(fields: list[bytes], admit: Admit) -> list[bytes]:

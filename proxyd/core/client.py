@@ -1,4 +1,4 @@
-"""Which client a limit counts a request or a connection for."""
+"""Which client a limit counts a request or a connection for, and who sits at this machine."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ def client_of(peer: Peer, head: RequestHead, trusts: Callable[[str], bool]) -> b
             if not trusts(address):
                 return key_of_address(address.encode())
     return key_of_address(peer.address)
+
+
+def is_local(peer: Peer, head: RequestHead) -> bool:
+    """Whether the client is on this machine: on loopback or a unix socket, and speaks for nobody from elsewhere.
+
+    What a proxy on this machine says of its clients counts; if that cannot be understood, they are elsewhere.
+    """
+    if peer.address and not _is_loopback(peer.address.decode("latin-1")):
+        return False
+    if head.get(b"forwarded") is not None:
+        return False
+    named = (head.forwarded or {}).get(_FOR, b"").decode("latin-1")
+    return not named or all(_is_loopback(_address_in(part.strip())) for part in named.split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 @lru_cache(maxsize=1024)

@@ -8,10 +8,19 @@ from urllib.parse import quote
 
 import attrs
 
+from proxyd.model.auth import AnonymousAuthConfig
+from proxyd.model.routes import Route
 from proxyd.model.servers import ServerSpec, ServerStatus
+
+_SAFE = ":@!$&()*+,;=~"  # in a segment of a path, besides letters and digits (RFC 3986 §3.3)
 
 # Most pressing first: a server with several instances is as well as the best of them.
 _STATES = ("ready", "starting", "renewing", "backing_off", "stopping", "aborting", "failed", "stopped")
+
+
+def best_state(statuses: Iterable[ServerStatus]) -> str:
+    """The state of a server as a whole; empty if it has no instances."""
+    return min((status.state for status in statuses), key=_STATES.index, default="")
 
 
 def servers_info(specs: Mapping[str, ServerSpec], base_url: str) -> dict[str, Any]:
@@ -39,7 +48,7 @@ def path_info(name: str, spec: ServerSpec) -> str:
 
 def context_of(name: str, base_url: str) -> str:
     """The raw path that everything of the server is below, without a final slash."""
-    return base_url + quote(name, safe="/:@!$&()*+,;=~")
+    return base_url + quote(name, safe="/" + _SAFE)
 
 
 def icon_url(name: str, base_url: str) -> str:
@@ -70,16 +79,36 @@ def server_cards(
         entry = spec.launcher_entry
         if not entry.enabled or not spec.is_reachable:
             continue
-        states = [status.state for status in statuses.get(name, ())] if spec.is_managed else []
+        state = best_state(statuses.get(name, ())) if spec.is_managed else ""
         cards.append(
             Card(
                 title=entry.title or name,
                 url=base_url + path_info(name, spec),
                 category=entry.category,
                 icon=icon_url(name, base_url) if entry.icon_path else "",
-                name=name if states else "",
-                state=min(states, key=_STATES.index, default=""),
+                name=name if state else "",
+                state=state,
                 new_tab=spec.new_browser_tab,
             )
         )
+    return cards
+
+
+def route_cards(routes: Iterable[Route], base: tuple[str, ...]) -> list[Card]:
+    """A card for each route below the segments `base` that everybody can open who sees the page.
+
+    A route for one host only is not among them, nor one with a login of its own, nor that of a single user of
+    JupyterHub.
+    """
+    cards = []
+    for route in sorted(routes, key=lambda route: route.key):
+        own = route.options.auth
+        is_below = len(route.segments) > len(base) and route.segments[: len(base)] == base
+        if route.host or not is_below or '"jupyterhub"' in route.members:
+            continue
+        if own is not None and not isinstance(own, AnonymousAuthConfig):
+            continue
+        path = "/".join(quote(segment, safe=_SAFE) for segment in route.segments)
+        title = "/".join(route.segments[len(base) :])
+        cards.append(Card(title=title, url=f"/{path}/", category="Routes", detail=f"/{'/'.join(route.segments)}"))
     return cards

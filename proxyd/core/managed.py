@@ -77,7 +77,9 @@ class Decisions:
 
 def has_functions(spec: ServerSpec, *, is_handshake: bool) -> bool:
     """Whether there is anybody to ask on a request."""
-    asked: tuple[object, ...] = (spec.update_last_activity, spec.request_headers_override)
+    asked: tuple[object, ...] = (spec.update_last_activity,)
+    if not spec.raw_socket_proxy:  # nothing of a handshake gets to such a server
+        asked += (spec.request_headers_override,)
     if not is_handshake:
         asked += (spec.mappath, spec.progressive)
     return any(isinstance(each, Function) for each in asked)
@@ -91,7 +93,9 @@ def decide(spec: ServerSpec, names: Names, path: str, handler: Any, *, is_handsh
     """
     activity, progressive = spec.update_last_activity, spec.progressive
     own = counts(spec, handler.request.path.encode("latin-1"))
-    fields = override(spec, names) if isinstance(spec.request_headers_override, Function) else None
+    fields = None
+    if isinstance(spec.request_headers_override, Function) and not spec.raw_socket_proxy:
+        fields = override(spec, names)
     buffers = spec.progressive is False
     if isinstance(progressive, Function) and not is_handshake:
         accept = handler.request.headers.get("Accept", "")

@@ -33,11 +33,11 @@ def is_secure(head: RequestHead, peer: Peer) -> bool:
     return scheme.partition(b",")[0].strip().lower() in (b"https", b"wss")
 
 
-def is_foreign(head: RequestHead, peer: Peer) -> bool:
+def is_foreign(head: RequestHead, peer: Peer, public_host: bytes = b"") -> bool:
     """Whether a browser sends this request, or opens this WebSocket, for a page of another origin.
 
     Sec-Fetch-Site decides, and without it, or for a WebSocket as well, Origin or else Referer. Without any of them it
-    is no browser that could be talked into it.
+    is no browser that could be talked into it. `public_host` is ours, too, if it is not empty.
     """
     sites = head.get_all(b"sec-fetch-site")
     if any(site not in _OWN_SITES for site in sites):
@@ -49,7 +49,7 @@ def is_foreign(head: RequestHead, peer: Peer) -> bool:
         origins = [head.referer]
     elif sites and not head.upgrade:
         return False
-    hosts = {head.host}
+    hosts = {head.host, public_host or None}
     if peer.trusted and head.forwarded is not None:
         hosts.add(head.forwarded.get(b"x-forwarded-host"))
     return not all(_is_of_host(origin, hosts) for origin in origins)
@@ -64,14 +64,18 @@ def _is_of_host(url: bytes, hosts: set[bytes | None]) -> bool:
     return any(host is not None and host.lower().removesuffix(port) == own for host in hosts)
 
 
-def is_navigation(head: RequestHead) -> bool:
-    """Whether a person waits for a page, whom a redirect brings somewhere; programs have to be told in the status."""
+def is_navigation(head: RequestHead, *words: bytes) -> bool:
+    """Whether a person waits for a page, whom a redirect brings somewhere; programs have to be told in the status.
+
+    Besides `html`, one of `words` in Accept will do.
+    """
     if head.method not in (b"GET", b"HEAD") or head.upgrade:
         return False
     mode = head.get(b"sec-fetch-mode")
     if mode is not None and mode != b"navigate":
         return False
-    return any(b"html" in value.lower() for value in head.get_all(b"accept"))
+    accept = b",".join(head.get_all(b"accept")).lower()
+    return any(word in accept for word in (b"html", *words))
 
 
 def local_path(target: bytes, scope: bytes) -> bytes:

@@ -29,7 +29,14 @@ class PrefixedPlan(ForwardPlan):
     _redirects = frozenset({301, 302, 303, 307, 308})
 
     def __init__(
-        self, upstream: Upstream, options: RouteOptions, context: str, depth: int, *, is_absolute: bool = False
+        self,
+        upstream: Upstream,
+        options: RouteOptions,
+        context: str,
+        depth: int,
+        *,
+        is_absolute: bool = False,
+        rewrites_location: bool = True,
     ) -> None:
         changes = options.request_headers or HeaderChanges()
         told = {} if is_absolute else dict.fromkeys(_CONTEXT_FIELDS, context)
@@ -45,7 +52,7 @@ class PrefixedPlan(ForwardPlan):
         )
         super().__init__(Route(context, upstream, ("",) * depth), options)
         self._context = context.encode("ascii")
-        self._rewrites_location = not is_absolute
+        self._rewrites_location = rewrites_location and not is_absolute
 
     def _location(self, location: bytes, request: RequestHead) -> bytes:
         return prefixed_location(location, self._context, self.upstream)

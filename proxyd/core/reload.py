@@ -23,8 +23,8 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "allow_anonymous base_url drain_delay_seconds drain_seconds jupyter_config patterns pid_file python_path "
-        "routes server_packages servers start_page state_directory trusted_proxies",
+        "": "allow_anonymous base_url default_url drain_delay_seconds drain_seconds jupyter_config patterns pid_file "
+        "python_path root_server routes server_packages servers start_page state_directory trusted_proxies",
         "api": "open tls.* token tokens",
         "auth": "*",
         "errors": "directory statuses target",
@@ -41,6 +41,7 @@ APPLIED = _paths(
 NEEDS_RESTART = _paths(
     {
         "": "api host_routing workers",
+        "activity": "force_alive ignore interval server_name token url",
         "api": "address port route_options socket tls",
         "log": "stall_after",
         "metrics": "address enabled names port socket",

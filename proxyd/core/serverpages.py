@@ -63,25 +63,38 @@ new EventSource(document.getElementById("cards").dataset.events).addEventListene
 });
 """
 
-# The clock runs from when the page came; lines are added at the end unless somebody reads further up.
+# The clock runs from when the page came. The stream begins with the lines that there are, also when it has been
+# interrupted. What comes is shown a few times a second, at the end unless somebody reads further up.
 _WAITING_SCRIPT = """
 const log = document.getElementById("log");
 const began = Date.now() - 1000 * Number(log.dataset.seconds);
 const clock = document.getElementById("clock");
 setInterval(() => { clock.textContent = Math.round((Date.now() - began) / 1000); }, 500);
-const again = () => location.reload();
-const events = new EventSource(log.dataset.events);
-events.addEventListener("line", (event) => {
+let lines = [];
+let isNew = false;
+setInterval(() => {
+  if (!isNew && !lines.length) return;
   const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  log.append(JSON.parse(event.data) + "\\n");
+  if (isNew) log.textContent = "";
+  log.append(...lines);
   while (log.childNodes.length > 2000) log.firstChild.remove();
   if (isAtEnd) log.scrollTop = log.scrollHeight;
+  lines = [];
+  isNew = false;
+}, 100);
+const again = () => location.reload();
+const events = new EventSource(log.dataset.events);
+events.addEventListener("open", () => { lines = []; isNew = true; });
+events.addEventListener("line", (event) => {
+  lines.push(JSON.parse(event.data) + "\\n");
+  if (lines.length > 4000) lines = lines.slice(-2000);
 });
 events.addEventListener("state", (event) => {
   const { state } = JSON.parse(event.data);
   if (state === "ready" || state === "failed" || state === "stopped") { events.close(); again(); }
 });
 events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) setTimeout(again, 2000); });
+log.scrollTop = log.scrollHeight;
 """
 
 

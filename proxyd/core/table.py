@@ -58,6 +58,11 @@ class RouteTable:
         for tree in self._trees.values():
             yield from tree
 
+    @property
+    def static(self) -> Iterable[Route]:
+        """The static routes, those included that others cover."""
+        return self._static.values()
+
     def look_up(self, host: str, segments: tuple[str, ...]) -> Entry | None:
         """The entry with the longest matching prefix: of `host`, else of its wildcard, else of any host."""
         if len(self._trees) > 1 and host:

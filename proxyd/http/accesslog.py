@@ -56,7 +56,7 @@ class CombinedLog(AccessLog):
             self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
         head = request.head
         self._write(
-            f"{request.peer.address.decode() or 'unix'} - - [{self._stamp}] "
+            f"{request.peer.address.decode() or 'unix'} - {_user(request)} [{self._stamp}] "
             f'"{printable(head.method)} {printable(head.target.partition(b"?")[0])} HTTP/1.{head.version}" '
             f"{request.status or '-'} {request.body_sent} "
             f'"{printable(head.referer.partition(b"?")[0]) or "-"}" "{printable(head.user_agent) or "-"}" '
@@ -82,12 +82,21 @@ class JsonLog(AccessLog):
             "referer": head.referer.partition(b"?")[0][:_MAX_VALUE].decode("utf-8", "replace"),
             "user_agent": head.user_agent[:_MAX_VALUE].decode("utf-8", "replace"),
         }
+        if request.admission is not None and request.admission.identity.name:
+            entry["user"] = request.admission.identity.name[:_MAX_VALUE]
         if request.entry is not None:
             entry["route"] = request.entry.route.key
         if request.request_id:
             entry["request_id"] = request.request_id
             entry["detail"] = request.detail
         self._write(json.dumps(entry) + "\n")
+
+
+def _user(request: Request) -> str:
+    """Who it is, as one word; `-` if nobody was asked."""
+    if request.admission is None or not request.admission.identity.name:
+        return "-"
+    return printable(request.admission.identity.name.encode()).replace(" ", "\\x20")
 
 
 def printable(value: bytes) -> str:

@@ -70,6 +70,11 @@ class ErrorPages:
 
     def _log_fault(self, request: Request, error: RequestError | UpstreamError) -> Fault:
         fault = fault_of(error, self._statuses)
+        self.log_fault(request, fault)
+        return fault
+
+    def log_fault(self, request: Request, fault: Fault) -> None:
+        """Log what went wrong with `request`, and give it the id under which the log has it."""
         request.request_id = secrets.token_hex(8)
         request.detail = fault.detail
         path = request.head.target.partition(b"?")[0][:1024].decode("utf-8", "backslashreplace")
@@ -83,7 +88,6 @@ class ErrorPages:
             detail=fault.detail,
             request_id=request.request_id,
         )
-        return fault
 
     def _fields(self, request: Request, fault: Fault) -> list[bytes]:
         own = [_NOT_CACHED, b"X-Request-Id: " + request.request_id.encode()]

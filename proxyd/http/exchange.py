@@ -367,11 +367,13 @@ class Exchange:
             self._request.fail(error)
 
     def _touch(self) -> None:
-        entry = self._request.entry
-        if entry is not None:
-            self._channel.site.touch(entry)
-        elif self._request.use is not None:
-            self._request.use.touch()
+        request = self._request
+        if request.entry is not None:
+            self._channel.site.touch(request.entry)
+        elif request.use is not None:
+            request.use.touch()
+        if request.admission is not None and request.admission.touch is not None:
+            request.admission.touch()
 
 
 class _Download:

@@ -53,9 +53,9 @@ class ServerPages(Protocol):
     """What people see of a server that is not ready."""
 
     def waiting(self, request: Request, name: str) -> bool:
-        """Answer with a page that waits in place of the request; False: the request itself has to wait.
+        """Answer with a page that waits in place of the request; False: the request itself has to go on, or wait.
 
-        Called once the start of the server is under way.
+        Comes before anything is asked of the supervisor: the page starts the server, unless it tells of a failure.
         """
 
     def failed(self, request: Request, error: ServerStartError) -> None:
@@ -133,12 +133,9 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
         if is_websocket and not takes_origin(request.head, request.peer, self._spec.allow_origin):
             raise RequestError(403, f"server {self._name}: the origin of the WebSocket is not in allow_origin")
         request.kind = "websocket" if is_websocket else "forward"
-        leasing = self._around.supervisor.lease(self._name, counts=False)
-        if not leasing.called and self._around.pages.waiting(request, self._name):
-            leasing.addErrback(lambda _: None)
-            leasing.cancel()  # the start goes on
-        else:
-            hold(request, leasing, self._serve, self._failed)
+        if self._around.pages.waiting(request, self._name):
+            return
+        hold(request, self._around.supervisor.lease(self._name, counts=False), self._serve, self._failed)
 
     def getChild(self, path: bytes, request: object) -> IResource:
         """Everything below is served as well."""

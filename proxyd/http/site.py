@@ -211,6 +211,8 @@ class Site(server.Site):
 
     def exchange_done(self, request: Request) -> None:
         """Count an exchange, write its line of the access log, and let go of what it has used."""
+        if request.admission is not None and request.admission.touch is not None:
+            request.admission.touch()
         if self.meters is not None:
             self.meters.exchange_done(request)
         if self.access_log is not None:

@@ -32,6 +32,8 @@ class Rank(Enum):
     BUILT_IN = auto()
     PAGE = auto()
     """Answers at its own path only, when no pattern does."""
+    LAST_PAGE = auto()
+    """Answers at its own path only, when nothing else does."""
 
 
 class PatternSource(Protocol):
@@ -54,7 +56,8 @@ class RouteTree(StreamingResource):
        a route for the request's own host comes before everything that is for any host;
     2. patterns;
     3. the page at exactly this path;
-    4. the route, or what is mounted, at `/`.
+    4. the route, or what is mounted, at `/`;
+    5. the last page at exactly this path.
     """
 
     def __init__(
@@ -113,7 +116,8 @@ class RouteTree(StreamingResource):
             self._explanations.delete(place)
 
     def _note_more(self) -> None:
-        self._has_more = self._patterns is not None or any(self._mounts.values())
+        ranks = (rank for rank in Rank if rank is not Rank.LAST_PAGE)  # which is for those that would get 404
+        self._has_more = self._patterns is not None or any(self._mounts[rank] for rank in ranks)
 
     def render_streaming(self, request: Request) -> None:
         """Find who answers, and let it."""
@@ -137,6 +141,10 @@ class RouteTree(StreamingResource):
         if self._has_more and self._is_answered_beside(request, segments, entry):
             return
         if entry is None:
+            last = self._mounts[Rank.LAST_PAGE].get(segments)
+            if last is not None:
+                self._serve(request, *last)
+                return
             why = self._explanations.longest(segments)
             words = why() if why is not None else ""
             raise RequestError(404, f"no route; {words}" if words else "no route")

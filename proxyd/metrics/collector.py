@@ -20,7 +20,7 @@ from proxyd import __version__
 from proxyd.metrics.meters import Histogram
 
 if TYPE_CHECKING:
-    from proxyd.metrics.exposition import NativeExposition
+    from proxyd.metrics.exposition import NativeExposition, Servers
     from proxyd.metrics.meters import Gauges, Meters
 
 
@@ -48,6 +48,7 @@ class ProxydCollector(Collector):
         yield from _traffic(meters, gauges)
         yield GaugeMetricFamily("proxyd_routes", "Routes in the table.", value=gauges.routes)
         yield _counter("proxyd_reloads", "Reloads of the configuration, by result.", meters.reloads)
+        yield from _servers(exposition.servers)
         expiry = GaugeMetricFamily(
             "proxyd_certificate_expiry_timestamp_seconds", "When a certificate of ours expires.", labels=["name"]
         )
@@ -118,6 +119,23 @@ def _traffic(meters: Meters, gauges: Gauges) -> Iterator[Metric]:
         "proxyd_upstream_idle_connections",
         "Connections to upstreams that wait for a request.",
         value=gauges.idle_upstream_connections,
+    )
+
+
+def _servers(servers: Servers | None) -> Iterator[Metric]:
+    if servers is None:
+        return
+    states = GaugeMetricFamily("proxyd_servers", "Instances of managed servers, by state.", labels=["state"])
+    for state, count in servers.states().items():
+        states.add_metric([state], count)
+    yield states
+    yield CounterMetricFamily(
+        "proxyd_server_starts", "Processes of managed servers that were started.", value=servers.news.starts
+    )
+    yield CounterMetricFamily(
+        "proxyd_server_failures",
+        "Starts of managed servers that came to nothing, and crashes.",
+        value=servers.news.failures,
     )
 
 

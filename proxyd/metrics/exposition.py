@@ -6,7 +6,7 @@ prometheus_client is loaded by the first scrape: that takes 40 ms (2026-11), whi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 
 Certificates = Callable[[], Iterable[tuple[str, float]]]
 """Lists the certificates in use: the name of each, and when it expires in seconds since the epoch."""
+
+
+class Servers(Protocol):
+    """What counts the managed servers."""
+
+    @property
+    def news(self) -> ServerNews:
+        """What has happened to them."""
+
+    def states(self) -> Mapping[str, int]:
+        """How many of them, each instance by itself, are in each state."""
+
+
+class ServerNews(Protocol):
+    """What has happened to the managed servers."""
+
+    starts: int
+    failures: int
+
 
 _QUANTILES = (0.01, 0.05, 0.5, 0.9, 0.95, 0.99, 0.999)
 _CHP_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,7 +61,7 @@ class NativeExposition:
     """`meters` under proxyd's own names, in the form that prometheus_client chooses.
 
     `gauges` tells how things are, `lag` how late the event loop was, `stalls` how often it stood still, `dropped_lines`
-    how many lines of the access log found no place.
+    how many lines of the access log found no place, `servers` the managed servers, if there can be any.
     """
 
     def __init__(
@@ -54,6 +73,7 @@ class NativeExposition:
         stalls: Callable[[], int] = lambda: 0,
         dropped_lines: Callable[[], int] = lambda: 0,
         certificates: Certificates = lambda: (),
+        servers: Servers | None = None,
     ) -> None:
         self.meters = meters
         self.gauges = gauges
@@ -61,6 +81,7 @@ class NativeExposition:
         self.stalls = stalls
         self.dropped_lines = dropped_lines
         self.certificates = certificates
+        self.servers = servers
         self._registry: CollectorRegistry | None = None
 
     def page(self, accept: str) -> Page:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import attrs
+
+from proxyd.option import option
 
 
 @attrs.frozen(kw_only=True)
 class AuthConfig:
     """Marks the config class of each kind of authenticator."""
 
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Look whether `environ` has what the options leave to it.
+
+        Raises `OptionError`.
+        """
+
 
 @attrs.frozen(kw_only=True)
 class AnonymousAuthConfig(AuthConfig):
     """Everybody may."""
+
+    remove_user_info: bool = option(
+        False,
+        help="Remove the field and the argument by which the kind `jupyterhub` tells who a visitor is: nobody has "
+        "been asked, so they are forged.",
+    )
 
 
 @attrs.frozen
@@ -25,9 +41,10 @@ class Identity:
 
 @attrs.frozen(kw_only=True)
 class Strip:
-    """Names of what must not reach the upstream: cookies, fields (lower-case), and arguments of the query, decoded.
+    """Names of what must not reach the upstream: cookies, fields, and arguments of the query, decoded.
 
-    A response of the upstream cannot set the cookies either.
+    Those of fields and arguments are lower-case, and mean every spelling; in fields, `-` means `_` as well. A response
+    of the upstream cannot set the cookies either.
     """
 
     cookies: frozenset[bytes] = frozenset()
@@ -46,14 +63,16 @@ class Admit:
     """The request may go on.
 
     `strip` is taken from it and `add`, names with values, put in its place before the upstream sees it; a field of
-    such a name that the client sent is dropped. `set_cookies` are values of Set-Cookie for the response, whoever makes
-    it.
+    such a name that the client sent is dropped. `add_arguments` come at the end of the query. `set_cookies` are values
+    of Set-Cookie for the response, whoever makes it. `touch` is called whenever something happens in the exchange.
     """
 
     identity: Identity = Identity()
     strip: Strip = NOTHING
     add: tuple[tuple[bytes, bytes], ...] = ()
+    add_arguments: tuple[tuple[bytes, bytes], ...] = ()
     set_cookies: tuple[bytes, ...] = ()
+    touch: Callable[[], None] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen

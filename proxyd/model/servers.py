@@ -102,6 +102,9 @@ class ServerSpec:
         {}, help="Variables added to the environment of proxyd; names and values are templates, too."
     )
     absolute_url: bool = option(False, help="The server sees the whole path, with `base_url` and its name.")
+    rewrite_location: bool = option(
+        True, help="Redirects to a path get `base_url` and the name in front, unless `absolute_url` is true."
+    )
     port: Port = option(
         Port(0), help="The port that the server listens on; 0: one is chosen when it is first started, and kept."
     )

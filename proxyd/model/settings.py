@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import attrs
 
 from proxyd.errors import OptionError
+from proxyd.model.activity import ActivitySettings
 from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
 from proxyd.model.patterns import PatternSpec
 from proxyd.model.ports import PortsSettings
@@ -262,6 +263,7 @@ class Config:
         factory=AnonymousAuthConfig,
         metadata={"help": "Who may use the routes, unless a route has an `auth` of its own.", "section": True},
     )
+    activity: ActivitySettings = section(ActivitySettings, help="Reports of activity to JupyterHub.")
     allow_anonymous: bool = option(
         False,
         help="Let everybody use servers and ports, even on a listener that is neither on loopback nor a socket.",
@@ -274,9 +276,18 @@ class Config:
     base_url: UrlPath = option(
         UrlPath("/"), help="Servers, ports and the start page live below it; it begins and ends with `/`."
     )
+    default_url: str = option(
+        "",
+        help="Path below `base_url` to which `base_url` itself redirects, in place of a page; default under a Hub "
+        "$JUPYTERHUB_DEFAULT_URL.",
+        example="/proxy/8080",
+    )
     start_page: bool = option(True, help="Whether there is a page at exactly `base_url`, and while a server starts.")
     servers: Mapping[ServerName, ServerSpec] = option(
         {}, help="Servers, by their names: what is below `base_url` and the name belongs to them."
+    )
+    root_server: str = option(
+        "", help="The name of the server that is at `base_url` itself, with all that is below it; default: none."
     )
     server_packages: tuple[str, ...] | Literal["*"] = option(
         (),
@@ -327,3 +338,6 @@ class Config:
             raise OptionError("has a malformed percent escape, or one that is not UTF-8", "base_url") from None
         if not set("?#{}").isdisjoint(self.base_url):
             raise OptionError("is a path: without query, fragment and braces", "base_url")
+        may_be_imported = self.server_packages or self.jupyter_config
+        if self.root_server and self.root_server not in self.servers and not may_be_imported:
+            raise OptionError(f"there is no server {self.root_server}", "root_server")

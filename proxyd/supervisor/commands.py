@@ -9,6 +9,7 @@ import attrs
 
 from proxyd.core.templates import names_at, render_pairs, render_words
 from proxyd.model.servers import Place, ServerSpec
+from proxyd.supervisor.news import News
 from proxyd.supervisor.places import Places
 from proxyd.supervisor.process import Command, child_environment
 from proxyd.supervisor.waiting import Clock
@@ -30,6 +31,9 @@ class Surroundings:
     run: str
     places: Places
     watcher: Watcher
+    news: News
+    stderr_is_error: bool = False
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:

@@ -69,7 +69,12 @@ class Instance:
         self._predecessors = predecessors
         self._unused = unused
         self._label = name if spec.instances == 1 else f"{name}#{number}"
-        self._output = Output(self._label, partial(printed, number))
+        self._output = Output(
+            self._label,
+            partial(printed, number),
+            stderr_is_error=surroundings.stderr_is_error,
+            secrets=surroundings.secrets,
+        )
         self._life = begin_life(self)
         self._room = WaitingRoom(self._consider_rest)
         self._happen = self._room.happen
@@ -186,6 +191,10 @@ class Instance:
             last_activity=self._rest.last_activity,
         )
 
+    def lines(self, count: int) -> tuple[str, ...]:
+        """The last lines that it printed, the oldest first."""
+        return self._output.last(count)
+
     def _grant(self) -> None:
         if self._place is not None:  # as it is for whoever is ready
             self._room.admit(partial(self._make_lease, self._place))
@@ -201,8 +210,9 @@ class Instance:
         if state == self.state:
             return
         self._log.debug("server {server}: {before} -> {state}", server=self._label, before=self.state, state=state)
-        self.state = state
+        before, self.state = self.state, state
         self._since = self._clock.seconds()
+        self._around.news.state_changed(self.name, before, state)
         self._pause.cancel()
         if state != "starting":
             self._cancel_try()
@@ -301,6 +311,7 @@ class Instance:
 
     def _make_child(self, command: Command) -> Child:
         self._start_count += 1
+        self._around.news.starts += 1
         self._starts.append(self._clock.seconds())
         self._log.info("starting server {server} at {place}", server=self._label, place=str(self._place))
         child = Child(self._around.reactor, command, self._output, exited=self._child_exited, ended=self._child_ended)
@@ -359,6 +370,7 @@ class Instance:
         self._exit_reason = ended.reason
         if self.state not in ("starting", "ready"):
             return
+        self._around.news.exited(self.name, ended)
         self._remains = child
         self._forget_child()
         if ended.never_ran:

@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 _MAX_LINE = 64 * 1024  # bytes; what prints more without a line's end would fill the memory
 _MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows them
 
 
 class Output:
-    """The lines of one server. `label` is what the log calls it; `printed` is called with each line."""
+    """The lines of one server. `label` is what the log calls it; `printed` is called with each line.
+
+    `stderr_is_error` tells whether what it says on its standard error is logged as errors. `secrets` are shown nowhere.
+    """
 
     _log = Logger()
 
-    def __init__(self, label: str, printed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        label: str,
+        printed: Callable[[str], None],
+        *,
+        stderr_is_error: bool = False,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._secrets = secrets
+        self._stderr_level = LogLevel.error if stderr_is_error else LogLevel.info
         self._label = label
         self._printed = printed
         self._partial: dict[int, bytearray] = {}
@@ -34,24 +46,27 @@ class Output:
         self._partial[stream] = rest
         for line in lines:
             for start in range(0, len(line) or 1, _MAX_LINE):
-                self._add(line[start : start + _MAX_LINE])
+                self._add(stream, line[start : start + _MAX_LINE])
 
     def finish(self) -> None:
         """The process has ended: what has no line's end is a line, too."""
         partial, self._partial = self._partial, {}
-        for rest in partial.values():
+        for stream, rest in partial.items():
             if rest:
-                self._add(rest)
+                self._add(stream, rest)
 
     def last(self, count: int) -> tuple[str, ...]:
         """The last lines, the oldest first."""
         return tuple(self._lines)[-count:]
 
-    def _add(self, line: bytes | bytearray) -> None:
+    def _add(self, stream: int, line: bytes | bytearray) -> None:
         text = line.rstrip(b"\r").decode("utf-8", "replace")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         self._lines.append(text)
         self._kept += len(text) + 1
         while self._kept > _MAX_KEPT:
             self._kept -= len(self._lines.popleft()) + 1
-        self._log.info("[{server}] {line}", server=self._label, line=text)
+        level = self._stderr_level if stream == 2 else LogLevel.info
+        self._log.emit(level, "[{server}] {line}", server=self._label, line=text)
         self._printed(text)

@@ -63,11 +63,15 @@ class Command:
 
 @attrs.frozen
 class Exit:
-    """How a process has ended; `never_ran` when the program itself could not be started."""
+    """How a process has ended; `never_ran` when the program itself could not be started.
+
+    `status` is the one that a shell would report.
+    """
 
     reason: str
     in_order: bool = False
     never_ran: bool = False
+    status: int = 0
 
 
 class Child(ProcessProtocol):
@@ -155,7 +159,7 @@ class Child(ProcessProtocol):
         self._output.finish()
         if self._fault:
             text = self._fault.decode("utf-8", "replace")
-            self._ended(self, Exit(f"could not be started: {text}", never_ran=True))
+            self._ended(self, Exit(f"could not be started: {text}", never_ran=True, status=127))
         else:
             self._ended(self, _exit_of(reason))
 
@@ -292,6 +296,6 @@ def _exit_of(reason: Failure) -> Exit:
         return Exit("ended with exit status 0", in_order=True)
     if error.signal:
         with suppress(ValueError):  # a real-time signal has a number only
-            return Exit(f"was killed by {signal.Signals(error.signal).name}")
-        return Exit(f"was killed by signal {error.signal}")
-    return Exit(f"ended with exit status {error.exitCode}")
+            return Exit(f"was killed by {signal.Signals(error.signal).name}", status=128 + error.signal)
+        return Exit(f"was killed by signal {error.signal}", status=128 + error.signal)
+    return Exit(f"ended with exit status {error.exitCode}", status=error.exitCode)

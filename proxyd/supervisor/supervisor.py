@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import attrs
@@ -17,10 +17,11 @@ from zope.interface import implementer
 
 from proxyd.errors import ServerStartError, UnknownServerError
 from proxyd.interfaces import ILease, IServerSupervisor
-from proxyd.model.servers import ServerSpec, ServerStatus
+from proxyd.model.servers import ServerSpec, ServerState, ServerStatus
 from proxyd.option import ServerName
 from proxyd.supervisor.commands import Surroundings
 from proxyd.supervisor.instance import Instance
+from proxyd.supervisor.news import News
 from proxyd.supervisor.places import Places
 from proxyd.supervisor.watcher import Watcher
 
@@ -29,7 +30,8 @@ from proxyd.supervisor.watcher import Watcher
 class Supervisor:
     """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
 
-    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it.
+    `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it. `stderr_is_error` tells
+    whether what servers say on their standard error is logged as errors; `secrets` are left out of all they print.
     """
 
     _log = Logger()
@@ -43,10 +45,13 @@ class Supervisor:
         base_url: str = "/",
         environ: Mapping[str, str] = os.environ,
         open_files: int = 0,
+        stderr_is_error: bool = False,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         run = uuid4().hex
         self._watcher = Watcher(run)
         self._places = Places(self._watcher)
+        self.news = News()
         self._around = Surroundings(
             reactor=reactor,
             clock=reactor if clock is None else clock,
@@ -56,6 +61,9 @@ class Supervisor:
             run=run,
             places=self._places,
             watcher=self._watcher,
+            news=self.news,
+            stderr_is_error=stderr_is_error,
+            secrets=secrets,
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
@@ -89,6 +97,22 @@ class Supervisor:
                 listeners.remove(printed)
 
         return stop
+
+    def states(self) -> Mapping[str, int]:
+        """How many instances of what proxyd starts are in each state."""
+        counts = dict.fromkeys(get_args(ServerState), 0)
+        for server in self._servers.values():
+            for instance in server.instances if server.spec.is_managed else ():
+                counts[instance.status().state] += 1
+        return counts
+
+    def watch(self, changed: Callable[[str], None]) -> Callable[[], None]:
+        """Call `changed` with the name of each server that gets into another state."""
+        return self.news.watch(changed)
+
+    def lines(self, name: str, count: int) -> tuple[tuple[str, ...], ...]:
+        """The last lines that each instance of a server has printed, the oldest first."""
+        return tuple(instance.lines(count) for instance in self._server(name).instances)
 
     # Using.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.web.resource import IResource
 
 from proxyd.builtins import KINDS
@@ -39,6 +40,7 @@ from proxyd.testing.transports import MemoryTransport
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.workers.guards import Guards
+from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Servers
 
@@ -107,6 +109,13 @@ class Lines:
         self.lines.append(line)
 
 
+class StillReactor(MemoryReactorClock):
+    """Connects to nobody, and begins nothing that was left for later."""
+
+    def callFromThread(self, callable: Any, *arguments: object, **options: object) -> None:  # noqa: A002  # Twisted's
+        """Forget about it."""
+
+
 class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
@@ -135,7 +144,14 @@ class Harness:
         trusts = TrustedProxies(config.trusted_proxies).trusts
         seconds = self.clock.seconds
         guards = self.guards = Guards(
-            config, KINDS, self.table, seconds=seconds, wall_clock=seconds, trusts=trusts, state=state
+            config,
+            KINDS,
+            self.table,
+            seconds=seconds,
+            wall_clock=seconds,
+            trusts=trusts,
+            state=state,
+            reactor=StillReactor(),
         )
 
         def forward(
@@ -208,6 +224,7 @@ class Harness:
             activity=self.activity,
         )
         self.servers.apply(config, defaults, guards)
+        self.launcher = Launcher(self.tree, self.table, self.supervisor, clock=self.clock, wall_clock=seconds)
         pages = ErrorPages(directory=config.errors.directory, statuses=config.errors.statuses)
         if config.errors.target:
             upstream = Upstream.parse(config.errors.target)
@@ -230,6 +247,11 @@ class Harness:
         )
         for key, url in (routes if routes is not None else {"/": "http://up.test:81"}).items():
             self.add_route(key, url)
+
+    def show_pages(self) -> None:
+        """Have the pages of the proxy's own, which other tests do without."""
+        self.servers.pages = self.launcher.pages
+        self.launcher.apply(self.config, self.guards)
 
     def add_route(self, key: str, url: str, options: RouteOptions | None = None) -> None:
         """Add a route, or replace one."""

@@ -13,6 +13,7 @@ from proxyd.interfaces import ILease, IServerSupervisor
 from proxyd.model.servers import Place, ServerSpec, ServerStatus
 from proxyd.model.upstream import Upstream
 from proxyd.option import ServerName
+from proxyd.supervisor.news import News
 
 
 @implementer(ILease)
@@ -56,6 +57,8 @@ class ScriptedSupervisor:
         self.leases: list[ScriptedLease] = []
         self.asked: list[str] = []
         self._listeners: dict[str, list[Callable[[int, str], None]]] = {}
+        self._printed: dict[str, list[str]] = {}
+        self._news = News()
 
     # What the test decides.
 
@@ -64,15 +67,18 @@ class ScriptedSupervisor:
         self._ready[name] = place, self._spec(name)
         for waiter in self.waiting.pop(name, []):
             waiter.callback(self._lease(*self._ready[name]))
+        self._news.state_changed(name, "starting", "ready")
 
     def become_failed(self, name: str, reason: str) -> None:
         """The start of the server has failed."""
         self._ready.pop(name, None)
         for waiter in self.waiting.pop(name, []):
-            waiter.errback(ServerStartError(name, reason))
+            waiter.errback(ServerStartError(name, reason, self._printed.get(name, ())))
+        self._news.state_changed(name, "starting", "failed")
 
     def print(self, name: str, line: str) -> None:
         """The server prints a line."""
+        self._printed.setdefault(name, []).append(line)
         for printed in tuple(self._listeners.get(name, ())):
             printed(0, line)
 
@@ -131,6 +137,15 @@ class ScriptedSupervisor:
         listeners = self._listeners.setdefault(name, [])
         listeners.append(printed)
         return lambda: listeners.remove(printed)
+
+    def watch(self, changed: Callable[[str], None]) -> Callable[[], None]:
+        """Call `changed` for what the test decides."""
+        return self._news.watch(changed)
+
+    def lines(self, name: str, count: int) -> tuple[tuple[str, ...], ...]:
+        """What was printed."""
+        self._spec(name)
+        return (tuple(self._printed.get(name, ())[-count:]),)
 
     def replace(self, specs: Mapping[ServerName, ServerSpec], base_url: str | None = None) -> None:
         """These are the servers; what has gone is not there any more, and what has changed goes on as it is."""

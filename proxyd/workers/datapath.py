@@ -46,9 +46,10 @@ from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
 from proxyd.websocket.relay import RelayPlan
 from proxyd.workers.drain import Drain
-from proxyd.workers.guards import Guards
+from proxyd.workers.guards import Guards, TouchOf
+from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
-from proxyd.workers.servers import Servers
+from proxyd.workers.servers import Front, Servers
 
 F = TypeVar("F", bound=ForwardResource)
 T = TypeVar("T")
@@ -62,7 +63,8 @@ class DataPath:
 
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
-    `supervisor` there are no managed servers.
+    `supervisor` there are no managed servers; `front` is for the one at `base_url` itself. `environ` is for what the
+    configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`.
     """
 
     def __init__(
@@ -75,7 +77,11 @@ class DataPath:
         access_writer: Writer | None = None,
         meters: Uncounted | None = None,
         state: Path | None = None,
+        cookie_key: bytes = b"",
         supervisor: IServerSupervisor | None = None,
+        front: Front | None = None,
+        environ: Mapping[str, str] | None = None,
+        touch_of: TouchOf = lambda _: None,
     ) -> None:
         self._config = config
         self._kinds = kinds
@@ -90,7 +96,10 @@ class DataPath:
         self._traces = config.log.level == "debug"
         self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
         self._access_log = self._make_access_log(access_writer)
+        self._cookie_key = cookie_key
         self._state = state or state_directory(config.state_directory, {})
+        self._environ = environ
+        self._touch_of = touch_of
         self._guards = self._make_guards(config)
         self._gate = connection_gate(config.limits, self.deadlines.seconds)
         self.tree = RouteTree(
@@ -114,6 +123,7 @@ class DataPath:
             activity=self.activity,
         )
         self.servers: Servers | None = None
+        self.launcher: Launcher | None = None
         if supervisor is not None:
             self.servers = Servers(
                 self.tree,
@@ -124,7 +134,11 @@ class DataPath:
                 run=self._in_thread,
                 clock=main_reactor,
                 activity=self.activity,
+                front=front,
             )
+            main = main_reactor
+            self.launcher = Launcher(self.tree, table, supervisor, clock=main, wall_clock=main.seconds)
+            self.servers.pages = self.launcher.pages
         self._apply_what_is_beside_routes()
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
@@ -197,6 +211,10 @@ class DataPath:
             wall_clock=time.time,
             trusts=TrustedProxies(config.trusted_proxies).trusts,
             state=self._state,
+            cookie_key=self._cookie_key,
+            reactor=self._main,
+            environ=self._environ,
+            touch_of=self._touch_of,
         )
 
     def _build_resource(self, entry: Entry) -> StreamingResource:
@@ -236,7 +254,7 @@ class DataPath:
         return kind(plan, options, pool, self._config.timeouts, rewriting=rewriting, traces=self._traces)
 
     def _apply_what_is_beside_routes(self) -> None:
-        """Let patterns, ports and servers answer as the configuration says."""
+        """Let patterns, ports, servers and pages answer as the configuration says."""
         config = self._config
         routes = None
         if config.patterns:
@@ -249,6 +267,8 @@ class DataPath:
         self.ports.apply(config, self._defaults, self._guards)
         if self.servers is not None:
             self.servers.apply(config, self._defaults, self._guards)
+        if self.launcher is not None:
+            self.launcher.apply(config, self._guards)
 
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
@@ -349,7 +369,9 @@ class DataPath:
         return [certificate for listener in self.listeners for certificate in listener.certificates()]
 
     def stop_listening(self) -> Deferred[None]:
-        """Take no new clients; those that are there may go on."""
+        """Take no new clients; those that are there may go on, but for streams that would never end."""
+        if self.launcher is not None:
+            self.launcher.close()
         closing = DeferredList([listener.close() for listener in self.listeners])
         return closing.addCallback(lambda _: None)
 
@@ -372,6 +394,8 @@ class DataPath:
         self.stop_listening()
         self.pools.close()
         self.ports.close()
+        if self.launcher is not None:
+            self.launcher.close()
         self.reactor.close()
         self.deadlines.close()
 

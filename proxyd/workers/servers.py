@@ -19,6 +19,7 @@ from proxyd.http.managed import Build, ManagedResource, PlainPages, ServerPages,
 from proxyd.http.rawsocket import RawSocketResource
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
+from proxyd.http.streaming import StreamingResource
 from proxyd.http.tree import RouteTree
 from proxyd.interfaces import IServerSupervisor
 from proxyd.model.relay import RelaySettings
@@ -47,12 +48,23 @@ class Forward(Protocol):
         """`options` are complete."""
 
 
+class Front(Protocol):
+    """What stands in front of the server at `base_url` itself."""
+
+    def behind(self, resource: StreamingResource) -> StreamingResource:
+        """`resource` behind something that serves only who was let in."""
+
+    def before(self, resource: StreamingResource) -> StreamingResource:
+        """`resource`, which asks who it is, behind something that serves everybody."""
+
+
 class Servers:
     """Keeps the servers of `supervisor` on `tree`.
 
     `pools` has the connections to them. `make_rewriting` makes what functions do to responses, from them and from what
     they are offered. `forward` makes what forwards. `run` calls what may block, in a thread, and `clock` has its time.
-    `activity` is told of what counts. `pages` may be replaced: it is asked for each request.
+    `activity` is told of what counts. `front` is for the server at `base_url` itself. `pages` may be replaced: it is
+    asked for each request.
     """
 
     def __init__(
@@ -66,7 +78,9 @@ class Servers:
         run: Callable[[Callable[[], Decisions]], Deferred[Decisions]],
         clock: Any,
         activity: Activity,
+        front: Front | None = None,
     ) -> None:
+        self._front = front
         self._tree = tree
         self._supervisor = supervisor
         self._pools = pools
@@ -102,12 +116,17 @@ class Servers:
         # Now, so that no request waits for what it imports.
         raw = _raw_plan(options) if any(spec.raw_socket_proxy for spec in reachable.values()) else None
         for name, spec in reachable.items():
-            context = context_of(name, config.base_url)
+            is_root = name == config.root_server
+            context = config.base_url.rstrip("/") if is_root else context_of(name, config.base_url)
             segments = key_of(decode_path(context.encode()))
-            resource = ManagedResource(
+            resource: StreamingResource = ManagedResource(
                 name, spec, context, len(segments), around, self._builder(context, len(segments), options, raw)
             )
-            self._tree.mount(segments, guards.guard_mounted(segments, resource))
+            if is_root and self._front is not None:
+                resource = self._front.before(guards.guard_mounted(segments, self._front.behind(resource)))
+            else:
+                resource = guards.guard_mounted(segments, resource)
+            self._tree.mount(segments, resource)
             self._mounted.append(segments)
 
     def _builder(self, context: str, depth: int, options: RouteOptions, raw: RawPlan | None) -> Build:
@@ -117,17 +136,25 @@ class Servers:
         def build(
             place: Place, spec: ServerSpec, *, fields: Mapping[str, str] | None = None, buffers: bool = False
         ) -> ForwardResource:
+            pool = self._pools.of(place.upstream)
+            if spec.raw_socket_proxy:
+                plan = PrefixedPlan(place.upstream, options, context, depth)
+                resource = self._forward(RawSocketResource, plan, options, pool, None)
+                resource.raw = raw or _raw_plan(options)
+                return resource
             if fields is None:
                 fields = override(spec, names_at(place, base_url))
             changes = options.request_headers or HeaderChanges()
             changes = attrs.evolve(changes, set={**(changes.set or {}), **fields})
             own = attrs.evolve(options, request_headers=changes)
-            plan = PrefixedPlan(place.upstream, own, context, depth, is_absolute=spec.absolute_url)
-            pool = self._pools.of(place.upstream)
-            if spec.raw_socket_proxy:
-                resource = self._forward(RawSocketResource, plan, options, pool, None)
-                resource.raw = raw or _raw_plan(options)
-                return resource
+            plan = PrefixedPlan(
+                place.upstream,
+                own,
+                context,
+                depth,
+                is_absolute=spec.absolute_url,
+                rewrites_location=spec.rewrite_location,
+            )
             rewriters = spec.rewriters or ((_NOTHING,) if buffers else ())
             rewriting = self._make_rewriting(rewriters, {"host": "localhost", "port": place.port})
             return self._forward(ForwardResource, plan, options, pool, rewriting)

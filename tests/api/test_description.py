@@ -16,11 +16,19 @@ from proxyd.api.metrics import MetricsApi
 from proxyd.api.native import NativeRoutesApi
 from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiResource
+from proxyd.api.servers import ServersApi
 from proxyd.builtins import KINDS
 from proxyd.model.routes import RouteOptions
 from proxyd.testing.harness import Harness
 
-ROUTERS = (DescriptionApi.router, Events.router, MetricsApi.router, NativeRoutesApi.router, ReloadApi.router)
+ROUTERS = (
+    DescriptionApi.router,
+    Events.router,
+    MetricsApi.router,
+    NativeRoutesApi.router,
+    ReloadApi.router,
+    ServersApi.router,
+)
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
@@ -38,7 +46,7 @@ class OpenApiTests(SynchronousTestCase):
     def test_it_has_what_is_served(self) -> None:
         """Every path with every method, and no other."""
         served = {
-            (re.sub(r"<(?:path:)?\w+>", "{key}", pattern), method.lower())
+            (re.sub(r"<(?:path:)?(name)?\w*>", lambda match: f"{{{match[1] or 'key'}}}", pattern), method.lower())
             for router in ROUTERS
             for pattern, method in router
         }

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from proxyd.api.events import HEARTBEAT_SECONDS
+from proxyd.http.eventstreams import HEARTBEAT_SECONDS
 from proxyd.testing.contracts import make_route
 from proxyd.testing.transports import MemoryTransport
 from tests.api.support import NativeApiTestCase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import quote
 
 import attrs
@@ -11,12 +12,13 @@ from zope.interface.verify import verifyObject
 from proxyd.auth.anonymous import AnonymousAuthenticator
 from proxyd.auth.environment import AuthEnvironment
 from proxyd.auth.token import TokenAuthConfig, TokenAuthenticator
+from proxyd.core.admission import admitted_fields, admitted_query
 from proxyd.core.forward import Peer
 from proxyd.core.head import HeadLimits, RequestHead, RequestReader
 from proxyd.core.sealed import Sealer
 from proxyd.errors import OptionError
 from proxyd.interfaces import IAuthenticator
-from proxyd.model.auth import ANYBODY, Admit, Answer, Verdict
+from proxyd.model.auth import ANYBODY, Admit, AnonymousAuthConfig, Answer, Verdict
 from proxyd.model.routes import Route, RouteOptions
 from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, Secret
@@ -26,6 +28,9 @@ OTHER = "battery-staple"
 KEY = b"k" * 32
 ROUTE = Route("/", Upstream.parse("http://up.test"), ())
 PEER = Peer(b"192.0.2.1", secure=False, trusted=False)
+ENVIRONMENT = AuthEnvironment(
+    seconds=lambda: 0.0, wall_clock=lambda: 0.0, trusts=lambda _: False, cookie_key=lambda: KEY
+)
 HTML = "Accept: text/html"
 LOGIN, LOGOUT = b"/.proxyd/login", b"/.proxyd/logout"
 
@@ -135,7 +140,7 @@ class HeaderTests(TokenTestCase):
     def test_the_seam(self) -> None:
         """Both kinds are what the seam asks for."""
         verifyObject(IAuthenticator, self.authenticator)
-        verifyObject(IAuthenticator, AnonymousAuthenticator())
+        verifyObject(IAuthenticator, AnonymousAuthenticator(AnonymousAuthConfig(), ENVIRONMENT))
 
     def test_forms(self) -> None:
         """Either scheme, in any case; the upstream does not see it."""
@@ -476,8 +481,37 @@ class AnonymousTests(SynchronousTestCase):
 
     def test_everybody_may_but_logins_stay_here(self) -> None:
         """They are those of other routes."""
-        ask = AnonymousAuthenticator().authenticate
+        ask = AnonymousAuthenticator(AnonymousAuthConfig(), ENVIRONMENT).authenticate
         self.assertIs(ask(head_of("Cookie: a=b"), PEER, ROUTE), ANYBODY)
         verdict = ask(head_of("Cookie: a=b; proxyd-login=x", "Cookie: proxyd-login-ab=y"), PEER, ROUTE)
         self.assertEqual(attrs.asdict(verdict.strip)["cookies"], {b"proxyd-login", b"proxyd-login-ab"})
-        self.assertEqual(AnonymousAuthenticator().serve(head_of(), PEER, b"/", b"", b"").status, 404)
+        ENVIRONMENT.cookies.add(b"hub")
+        self.addCleanup(ENVIRONMENT.cookies.clear)
+        verdict = ask(head_of("Cookie: a=b; hub=x"), PEER, ROUTE)
+        self.assertEqual(attrs.asdict(verdict.strip)["cookies"], {b"hub"})
+
+    def test_claims_about_visitors_are_removed(self) -> None:
+        """If it says so: nobody was asked, so they are forged, however they are written."""
+        ask = AnonymousAuthenticator(AnonymousAuthConfig(remove_user_info=True), ENVIRONMENT).authenticate
+        verdict = ask(head_of(), PEER, ROUTE)
+        forged = [b"x_cdsdashboards-jh_USER: eve", b"X-CDSDASHBOARDS-JH-USER: eve", b"X-User: eve"]
+        self.assertEqual(admitted_fields(forged, verdict), forged[2:])
+        self.assertEqual(admitted_query(b"?a=1&cdsdashboards_jh_user=eve&b", verdict), b"?a=1&b")
+
+    def test_it_tells_of_activity(self) -> None:
+        """Where somebody wants to know, and the path counts."""
+        touched: list[bytes] = []
+        environment = attrs.evolve(
+            ENVIRONMENT, touch_of=lambda path: partial(touched.append, path) if path != b"/idle" else None
+        )
+        ask = AnonymousAuthenticator(AnonymousAuthConfig(), environment).authenticate
+        self.assertIs(ask(head_of(target="/idle?x"), PEER, ROUTE), ANYBODY)
+        verdict = ask(head_of(target="/x?y"), PEER, ROUTE)
+        assert verdict.touch is not None
+        verdict.touch()
+        self.assertEqual(touched, [b"/x", b"/x"])
+
+    def test_no_path_of_its_own(self) -> None:
+        """It has no login."""
+        authenticator = AnonymousAuthenticator(AnonymousAuthConfig(), ENVIRONMENT)
+        self.assertEqual(authenticator.serve(head_of(), PEER, b"/", b"", b"").status, 404)

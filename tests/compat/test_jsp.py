@@ -13,7 +13,7 @@ from proxyd.compat.jsp import GROUP, Imports, with_imported
 from proxyd.errors import ConfigError
 from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import Config
-from proxyd.option import FilePath, Port, ServerName
+from proxyd.option import FilePath, Function, HostName, Port, ServerName
 
 
 def setup_tensorboard() -> dict[str, Any]:
@@ -134,6 +134,25 @@ class ImportTests(SynchronousTestCase):
         servers = self.imported({"HOME": str(home.absolute())}, jupyter_config="auto")
         self.assertEqual(1, servers["a"].port)
         self.assertEqual(5.0, servers["a"].ready_seconds)
+
+    def test_ports_in_files(self) -> None:
+        """Hosts and functions, unless our own file says otherwise; whether there are ports at all is up to that."""
+        file = Path(self.mktemp())
+        config = Config(jupyter_config=(FilePath(str(file)),))
+        for name in ("host_allowlist", "host_whitelist"):
+            file.write_text(f"c.ServerProxy.{name} = ['db']\nc.ServerProxy.non_service_rewrite_response = print\n")
+            ports = with_imported(config, self.warnings.append, {}).ports
+            self.assertEqual((("db",), False), (ports.hosts, ports.enabled))
+            self.assertIs(print, ports.rewriters[0].call)
+            own = attrs.evolve(config.ports, hosts=(HostName("mine"),), rewrite_response=(Function("m:f", len),))
+            self.assertEqual(own, with_imported(attrs.evolve(config, ports=own), self.warnings.append, {}).ports)
+        file.write_text("c.ServerProxy.host_allowlist = lambda handler, host: host == 'db'\n")
+        hosts = with_imported(config, self.warnings.append, {}).ports.hosts
+        assert isinstance(hosts, Function)
+        self.assertTrue(hosts.call(None, "db"))
+        file.write_text("c.ServerProxy.host_allowlist = [5]\n")
+        (problem,) = self.problems(jupyter_config=(FilePath(str(file)),))
+        self.assertTrue(problem.startswith("ports.hosts[0]: "), problem)
 
     def test_bad_servers_in_files_are_mistakes(self) -> None:
         """All of them are told, with server and key, and those of packages as well."""

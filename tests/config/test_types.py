@@ -451,8 +451,8 @@ class PostedAuthTests(SynchronousTestCase):
         of_files = "`file:` is for the configuration file only"
         of_blanks = "a token has 8 ASCII characters at least, and no blanks"
         for auth, path, message in (
-            ("correct-horse", ("auth",), "expected a section with a `kind`: anonymous, token"),
-            ({"kind": "x"}, ("auth", "kind"), "expected one of anonymous, token; got 'x'"),
+            ("correct-horse", ("auth",), "expected a section with a `kind`: anonymous, token, jupyterhub, forward"),
+            ({"kind": "x"}, ("auth", "kind"), "expected one of anonymous, token, jupyterhub, forward; got 'x'"),
             ({"kind": "token"}, ("auth", "token"), "a token is needed"),
             ({"kind": "token", "token": "file:/etc/passwd"}, ("auth", "token"), of_files),
             ({"kind": "token", "token": 12345678}, ("auth", "token"), "expected text: put it in quotes"),

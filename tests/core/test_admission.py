@@ -37,6 +37,7 @@ class AdmissionTests(SynchronousTestCase):
         """By their name, however it is written."""
         admit = Admit(strip=Strip(fields=frozenset({b"authorization", b"accept"})))
         self.assertEqual(admitted_fields(FIELDS, admit), [*FIELDS[1:3], *FIELDS[4:]])
+        self.assertEqual(admitted_fields(FIELDS, Admit(strip=Strip(fields=frozenset({b"x-user"})))), FIELDS[:4])
 
     def test_added_fields_replace_forgeries(self) -> None:
         """Those with underscores as well, which applications read as the same."""
@@ -46,7 +47,7 @@ class AdmissionTests(SynchronousTestCase):
         )
 
     def test_arguments_are_taken_out(self) -> None:
-        """Decoded names count; everything else stays as it came."""
+        """Decoded names count, in whatever case; everything else stays as it came."""
         admit = Admit(strip=Strip(arguments=frozenset({b"token", b"a b"})))
         for query, expected in (
             (b"", b""),
@@ -55,9 +56,17 @@ class AdmissionTests(SynchronousTestCase):
             (b"?token", b""),
             (b"?a=1&token=x&b=%20", b"?a=1&b=%20"),
             (b"?%74oken=x&a+b=1&a%20b=2&c", b"?c"),
-            (b"?tokens=1&Token=2", b"?tokens=1&Token=2"),
+            (b"?tokens=1&Token=2", b"?tokens=1"),
         ):
             self.assertEqual(admitted_query(query, admit), expected, query)
+
+    def test_arguments_are_added(self) -> None:
+        """At the end, in place of forgeries, and so that they mean what they are."""
+        admit = Admit(strip=Strip(arguments=frozenset({b"who"})), add_arguments=((b"WHO", b'{"a": "&"}'),))
+        added = b"WHO=%7B%22a%22%3A+%22%26%22%7D"
+        for query in (b"", b"?", b"?who=eve"):
+            self.assertEqual(admitted_query(query, admit), b"?" + added)
+        self.assertEqual(admitted_query(b"?a&&who=eve&b", admit), b"?a&&b&" + added)
 
     def test_responses_get_cookies(self) -> None:
         """And cannot set those that belong to the authenticator."""

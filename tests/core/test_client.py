@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.core.client import client_of, key_of_address
+from proxyd.core.client import client_of, is_local, key_of_address
 from proxyd.core.forward import Peer
 from proxyd.core.head import HeadLimits, RequestReader
 
@@ -61,3 +61,25 @@ class ClientTests(SynchronousTestCase):
         """There is no address; but the proxy behind it may name its clients."""
         self.assertEqual(client(b"", None), b"unix")
         self.assertEqual(client(b"", b"192.0.2.9"), key_of_address(b"192.0.2.9"))
+
+
+class LocalTests(SynchronousTestCase):
+    """Who sits at this machine."""
+
+    def test_loopback_and_sockets_are_local(self) -> None:
+        """Unless they speak for somebody elsewhere, or for nobody knows whom."""
+        for address, fields, expected in (
+            (b"", b"", True),
+            (b"127.0.0.1", b"", True),
+            (b"::1", b"", True),
+            (b"::ffff:127.0.0.1", b"", True),
+            (b"::ffff:192.0.2.1", b"", False),
+            (b"192.0.2.1", b"", False),
+            (b"nonsense", b"", False),
+            (b"127.0.0.1", b"\r\nX-Forwarded-For: 127.0.0.1, ::1", True),
+            (b"127.0.0.1", b"\r\nX-Forwarded-For: 192.0.2.1", False),
+            (b"127.0.0.1", b"\r\nX-Forwarded-For: 127.0.0.1, unknown", False),
+            (b"", b"\r\nForwarded: for=192.0.2.1", False),
+        ):
+            head = RequestReader(HeadLimits()).read(b"GET / HTTP/1.1\r\nHost: a" + fields)
+            self.assertEqual(expected, is_local(Peer(address, secure=False, trusted=True), head), (address, fields))

@@ -6,8 +6,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.core.launcher import server_cards, servers_info
+from proxyd.core.launcher import route_cards, server_cards, servers_info
+from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
+from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.servers import LauncherEntry, ServerSpec, ServerStatus
+from proxyd.model.upstream import Upstream
 from proxyd.option import FilePath, Port
 
 
@@ -81,3 +84,27 @@ class CardTests(SynchronousTestCase):
         }
         cards = server_cards(SPECS, statuses, "/")
         self.assertEqual([("plain", "starting"), ("", ""), ("", "")], [(card.name, card.state) for card in cards])
+
+
+def route(key: str, auth: AuthConfig | None = None, members: str = "") -> Route:
+    host, segments = place_of(key)
+    return Route(key, Upstream.parse("http://secret@up.test"), segments, host, RouteOptions(auth=auth), members)
+
+
+class RouteCardTests(SynchronousTestCase):
+    """Routes on the start page."""
+
+    def test_only_what_everybody_can_open(self) -> None:
+        """Below the page, for any host, without a login of its own, and nobody's own."""
+        routes = [
+            route("/b/x y/z", AnonymousAuthConfig()),
+            route("/b/a"),
+            route("/b"),
+            route("/c"),
+            route("h.test/b/d"),
+            route("/b/e", AuthConfig()),
+            route("/b/user/ann", members='{"jupyterhub": true}'),
+        ]
+        cards = route_cards(routes, ("b",))
+        self.assertEqual([("a", "/b/a/"), ("x y/z", "/b/x%20y/z/")], [(card.title, card.url) for card in cards])
+        self.assertNotIn("up.test", str(cards))

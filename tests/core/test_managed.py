@@ -148,6 +148,8 @@ class DecisionTests(TestCase):
             spec = ServerSpec(**{name: function(print)})
             self.assertTrue(has_functions(spec, is_handshake=False))
             self.assertEqual(websockets, has_functions(spec, is_handshake=True))
+        raw = ServerSpec(request_headers_override=function(raising), raw_socket_proxy=True)
+        self.assertFalse(has_functions(raw, is_handshake=True))
         self.assertFalse(has_functions(ServerSpec(mappath={"/": "/x"}), is_handshake=False))
 
     def test_activity(self) -> None:
@@ -165,6 +167,8 @@ class DecisionTests(TestCase):
         fields = function(lambda port: {"X-Port": f"{port} {{port}}"})
         self.assertEqual({"X-Port": "4711 4711"}, self.decide(request_headers_override=fields).fields)
         self.assertIsNone(self.decide(request_headers_override={"a": "b"}).fields)
+        raw = self.decide(request_headers_override=function(raising), raw_socket_proxy=True, is_handshake=True)
+        self.assertIsNone(raw.fields)
 
     def test_paths(self) -> None:
         """Not of handshakes."""

@@ -16,10 +16,10 @@ UPSTREAM = Upstream.parse("http://localhost:8080")
 CONTEXT = "/user/u1/proxy/8080"
 
 
-def plan(*, is_absolute: bool = False, **options: Any) -> PrefixedPlan:
+def plan(*, is_absolute: bool = False, rewrites_location: bool = True, **options: Any) -> PrefixedPlan:
     """A plan for a port, with these options of a route."""
     complete = over(RouteOptions(**options), DEFAULT_OPTIONS)
-    return PrefixedPlan(UPSTREAM, complete, CONTEXT, 4, is_absolute=is_absolute)
+    return PrefixedPlan(UPSTREAM, complete, CONTEXT, 4, is_absolute=is_absolute, rewrites_location=rewrites_location)
 
 
 def request(plan: PrefixedPlan, *fields: str, path: str = CONTEXT + "/x", query: str = "") -> list[str]:
@@ -126,3 +126,4 @@ class LocationTests(SynchronousTestCase):
         for status in (200, 201, 304, 404):
             self.assertIn(b"\r\nLocation: /a\r\n", self.answer(plan(**options), status))
         self.assertIn(b"\r\nLocation: /a\r\n", self.answer(plan(is_absolute=True), 302))
+        self.assertIn(b"\r\nLocation: /a\r\n", self.answer(plan(rewrites_location=False), 302))

@@ -69,6 +69,14 @@ class ClassificationTests(SynchronousTestCase):
 
 # For each option: another value than its default, and what has to be said beside it in both configurations.
 _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
+    "default_url": ("/lab", {}),
+    "root_server": ("a", {"servers": {"a": {"command": ["x"]}}}),
+    "activity.force_alive": (True, {}),
+    "activity.ignore": (["/a"], {}),
+    "activity.interval": ("7s", {}),
+    "activity.server_name": ("s", {}),
+    "activity.token": ("t", {}),
+    "activity.url": ("http://a.test/", {}),
     "api": ("off", {}),
     "api.address": ("127.0.0.2", {}),
     "api.open": (True, {}),

@@ -41,7 +41,7 @@ NOT_RUN = {
 """Beginnings of commands that are not run, each with the reason."""
 
 _RUNS_ON = re.compile(
-    r"(?:\w+=\S+ )*(?:proxyd (?:serve|chp)\b(?!.* --help)|twistd -n|make run|python3 (?:-m http\.server|app\.py))"
+    r"(?:\w+=\S+ )*(?:proxyd (?:serve|chp|wrap)\b(?!.* --help)|twistd -n|make run|python3 (?:-m http\.server|app\.py))"
 )
 _PROXY = re.compile(r"(?:\w+=\S+ )*(?:proxyd|twistd|make)\b")
 _ASSIGNMENT = re.compile(r"(\w+)=(?:\$\(.*\)|\S+)")

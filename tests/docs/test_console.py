@@ -57,6 +57,10 @@ class ConsoleTests(SynchronousTestCase):
         """Error pages, and what the log tells of them."""
         self.check("docs/howto/errors.md")
 
+    def test_howto_wrap(self) -> None:
+        """One application in place of jupyterhub-singleuser."""
+        self.check("docs/howto/wrap.md")
+
     def test_howto_jupyterhub(self) -> None:
         """As the proxy of a JupyterHub."""
         self.check("docs/howto/jupyterhub.md")

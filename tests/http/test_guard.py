@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from twisted.web.resource import Resource
 from proxyd.auth.token import TokenAuthConfig
 from proxyd.core.upgrade import accept_value
 from proxyd.errors import ConnectError, RequestError
+from proxyd.http.accesslog import JsonLog
 from proxyd.http.guard import GuardedResource, OwnPathsResource
-from proxyd.model.auth import ANYBODY, Admit, Answer, Strip
+from proxyd.model.auth import ANYBODY, Admit, Answer, Identity, Strip
 from proxyd.model.routes import Route, RouteOptions
 from proxyd.model.settings import Config
 from proxyd.model.upstream import Upstream
 from proxyd.option import Rate, Secret
-from proxyd.testing.harness import Harness
+from proxyd.testing.harness import Harness, Lines
 from proxyd.testing.transports import MemoryTransport
 from tests.http.support import GET, OK, DataPathTestCase
 
@@ -119,6 +121,40 @@ class VerdictTests(GuardTestCase):
         accept = b"Sec-WebSocket-Accept: " + accept_value(KEY)
         upstream.send(b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + accept + b"\r\n\r\n")
         self.assertIn(b"\r\nSet-Cookie: s=new\r\n", self.assert_status(101, client))
+
+    def test_what_happens_is_told(self) -> None:
+        """From the first byte of the body to the end of the exchange, and for every piece of a tunnel."""
+        touched: list[float] = []
+        seconds = self.proxy.clock.seconds
+        self.authenticator.verdict = Admit(touch=lambda: touched.append(seconds()))
+        client, upstream = self.begin(POST)
+        self.proxy.advance(1)
+        client.send(b"body")
+        self.proxy.advance(1)
+        upstream.send(b"HTTP/1.1 404 x\r\nContent-Length: 2\r\n\r\nok")
+        self.assert_status(404, client)
+        self.assertEqual([round(moment) for moment in touched], [1, 2])
+        touched.clear()
+        client, upstream = self.begin(HANDSHAKE)
+        accept = b"Sec-WebSocket-Accept: " + accept_value(KEY)
+        upstream.send(b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + accept + b"\r\n\r\n")
+        for side in (client, upstream, client):
+            before = len(touched)
+            side.send(b"x")
+            self.assertEqual(len(touched), before + 1)
+
+    def test_who_it_was_is_logged(self) -> None:
+        """As one word, with which nobody can forge another field."""
+        for name, shown in (("", "-"), ("alice", "alice"), ('a b"\n', r"a\x20b\x22\x0a")):
+            self.authenticator.verdict = Admit(identity=Identity(name))
+            self.begin()[1].send(OK)
+            self.assertIn(f" - {shown} [", self.proxy.access.lines[-1])
+            lines = Lines()
+            before = self.proxy.site.access_log
+            self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds)
+            self.begin()[1].send(OK)
+            self.proxy.site.access_log = before
+            self.assertEqual(json.loads(lines.lines[0]).get("user", ""), name)
 
     def test_answered(self) -> None:
         """With the answer itself, or with an error page; no upstream is called."""

@@ -161,10 +161,35 @@ class WaitingTests(ManagedTestCase):
         client = self.get("/app/x", "Content-Length: 6\r\n", "POST")
         client.send(b"ab")
         client.send(b"cd")
+        self.assertFalse(client.is_reading)
         self.supervisor.become_ready("app", PLACE)
         upstream = self.proxy.accept()
         client.send(b"ef")
         self.assertTrue(upstream.pop().endswith(b"\r\n\r\nabcdef"))
+
+    def test_what_comes_behind_a_handshake(self) -> None:
+        """Waits as well, and in order."""
+        client = self.get("/app/", UPGRADE)
+        client.send(b"early")
+        self.supervisor.become_ready("app", PLACE)
+        upstream = self.proxy.accept()
+        client.send(b" and late")
+        upstream.pop()
+        upstream.send(ACCEPTED + b"glued")
+        self.proxy.advance()
+        self.assertTrue(client.pop().endswith(b"glued"))
+        self.assertEqual(b"early and late", upstream.pop())
+
+    def test_a_body_that_is_none(self) -> None:
+        """Is refused while its request waits, or when it is read; nothing is held for it."""
+        client = self.get("/app/x", "Transfer-Encoding: chunked\r\n", "POST")
+        client.send(b"zz\r\n")
+        self.supervisor.become_ready("app", PLACE)
+        self.proxy.accept()
+        self.proxy.advance()
+        self.assert_status(400, client)
+        self.assertEqual(0, self.supervisor.in_use)
+        self.assertEqual([], self.supervisor.waiting.get("app", []))
 
     def test_a_client_that_leaves(self) -> None:
         """Waits no more, and holds nothing; the start goes on."""
@@ -349,22 +374,22 @@ class PagesTests(ManagedTestCase):
     """The seam for what people see of a server that is not ready."""
 
     def test_a_page_in_place_of_the_wait(self) -> None:
-        """The start is under way when it is asked, and goes on; failures are told by it as well."""
+        """It is asked before anything starts, which is up to it; failures are told by it as well."""
         test = self
 
         class Pages:
             def waiting(self, request: Request, name: str) -> bool:
-                test.assertEqual("starting", test.supervisor.status(name)[0].state)
-                if request.method == b"GET":
+                waits = request.method == b"GET" and test.supervisor.status(name)[0].state == "stopped"
+                if waits:
                     request.answer(200, [], b"wait")
-                return request.method == b"GET"
+                return waits
 
             def failed(self, request: Request, error: ServerStartError) -> None:
                 request.answer(503, [], str(error).encode())
 
         self.proxy.servers.pages = Pages()
         self.assertTrue(self.assert_status(200, self.get("/app/")).endswith(b"wait"))
-        self.assertEqual([], self.supervisor.waiting["app"])
+        self.assertEqual({}, self.supervisor.waiting)
         client = self.get("/app/", method="POST")
         self.supervisor.become_failed("app", "was late")
         self.assertTrue(self.assert_status(503, client).endswith(b"server app was late"))

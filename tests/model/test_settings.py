@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.core.head import HeadLimits
 from proxyd.errors import OptionError
 from proxyd.model.routes import INHERITED, RouteOptions
+from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import ApiSettings, Config, Limits, MetricsSettings, RouteSpec, Timeouts
-from proxyd.option import HELP, SECTION, FilePath, Port
+from proxyd.option import HELP, SECTION, FilePath, Port, ServerName
 
 
 def sections(cls: Any) -> Iterator[Any]:
@@ -107,6 +108,18 @@ class ConfigTests(SynchronousTestCase):
         """A reload brings a new configuration instead."""
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, Config(), "host_routing", True)
         self.assertTrue(issubclass(OptionError, ValueError))
+
+
+class RootServerTests(SynchronousTestCase):
+    """`root_server`."""
+
+    def test_it_is_one_of_the_servers(self) -> None:
+        """Of those of the file, or of those that are imported."""
+        name = ServerName("app")
+        for given in ({"servers": {name: ServerSpec(command=("x",))}}, {"server_packages": "*"}):
+            self.assertEqual("app", Config(root_server="app", **given).root_server)  # type: ignore[arg-type]
+        error = self.assertRaises(OptionError, Config, root_server="app")
+        self.assertEqual(("root_server",), error.path)
 
 
 class MetricsTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import tempfile
 from base64 import b64decode
 from pathlib import Path
@@ -129,3 +130,86 @@ class BrowserTests(unittest.SynchronousTestCase):
             request_id = self.browser.text("code")
             self.assertRegex(request_id, r"\A[0-9a-f]{16}\Z")
             self.assertIn("GET /nothing", self.proxyd.wait_for_log(request_id))
+
+
+_SLOW = """
+import http.server, sys, time
+for part in range(12):
+    print(f"part {part} is there", flush=True)
+    time.sleep(0.25)
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<h1>the application</h1>")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+"""
+_DYING = """
+import sys, time
+print("KeyError: <DATABASE>", flush=True)
+time.sleep(1.5)
+"""
+_TALKATIVE = """
+import time
+for number in range(10000):
+    print(f"line {number}")
+print("that was all", flush=True)
+time.sleep(600)
+"""
+
+
+class ServerPageTests(unittest.SynchronousTestCase):
+    """Managed servers, seen while they start."""
+
+    def setUp(self) -> None:
+        """Start a proxy with three of them, and a browser."""
+        directory = Path(tempfile.mkdtemp(prefix="proxyd-browser-"))
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        port = free_port()
+        servers = ""
+        for name, program in (("slow", _SLOW), ("dying", _DYING), ("talkative", _TALKATIVE)):
+            (directory / f"{name}.py").write_text(program)
+            servers += f"  {name}: {{command: [{sys.executable}, {directory}/{name}.py, '{{port}}']}}\n"
+        config = directory / "proxyd.yaml"
+        listeners = f"listeners: [{{kind: http, port: {port}}}]\napi: off\n"
+        config.write_text(f"{listeners}servers:\n{servers}")
+        self.proxyd = Process(self, script("proxyd"), "serve", "-c", config, env={"STATE_DIRECTORY": str(directory)})
+        self.proxyd.wait_for(lambda: accepts(port), "proxyd listens", 60)
+        self.url = f"http://127.0.0.1:{port}"
+        self.browser = Browser(self, directory / "browser")
+
+    def test_the_application_takes_the_place_of_its_log(self) -> None:
+        """The page comes at once, lines as they are printed, and then the application, all without a hand."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/slow/")
+            self.assertEqual("Starting slow", self.browser.text("h1"))
+            wait_for(lambda: "part 2 is there" in self.browser.text("#log"), "a line", 60)
+            wait_for(lambda: self.browser.text("h1") == "the application", "the application", 60)
+            self.browser.open(f"{self.url}/")
+            self.assertEqual("running", self.browser.text("[data-server=slow]"))
+
+    def test_a_failure_takes_the_place_of_the_log(self) -> None:
+        """With the reason and the lines, and it stays; a click tries again."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/dying/")
+            self.assertEqual("Starting dying", self.browser.text("h1"))
+            wait_for(lambda: self.browser.text("h1") == "dying did not start", "the failure", 60)
+            self.assertEqual("KeyError: <DATABASE>\n", self.browser.text("pre"))
+            self.assertEqual(1, self.proxyd.log.count("starting server dying"))
+            self.browser.click("main a")
+            self.assertEqual("Starting dying", self.browser.text("h1"))
+
+    def test_very_many_lines(self) -> None:
+        """The last ones are shown, and the page is as quick as ever."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/talkative/")
+            wait_for(lambda: self.browser.text("#log").endswith("that was all\n"), "the last line", 60)
+            self.assertLessEqual(self.browser.text("#log").count("\n"), 2000)
+
+    def test_the_start_page_follows_the_states(self) -> None:
+        """Nobody has to load it again."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/")
+            self.assertEqual("not running", self.browser.text("[data-server=slow]"))
+            requests.get(f"{self.url}/slow/", timeout=60)
+            wait_for(lambda: self.browser.text("[data-server=slow]") == "running", "the state", 60)

@@ -313,6 +313,16 @@ class ReplaceTests(SupervisorCase):
         self.assertTrue(fetch(lease.place).endswith("new"))
         self.assertEqual(lease.spec.environment, {"SAID": "new"})
 
+    async def test_another_base_url_changes_everything(self) -> None:
+        """Each server is restarted with it after its last lease."""
+        spec = ServerSpec(command=program(), environment={"SAID": "{base_url}"})
+        supervisor = self.supervise(app=spec)
+        lease = await supervisor.lease("app")
+        supervisor.replace({"app": spec}, "/new/")
+        self.assertTrue(fetch(lease.place).endswith("/user/a/"))
+        lease.release()
+        self.assertTrue(fetch((await supervisor.lease("app")).place).endswith("/new/"))
+
     async def test_eager_servers_start_with_the_configuration(self) -> None:
         """New ones and changed ones, once servers have begun at all."""
         supervisor = self.supervise(app=ServerSpec(command=program()))

@@ -51,7 +51,7 @@ class ChildTests(TestCase):
         )
         self.assertFalse(child.is_alive)
         self.assertEqual(told, [])
-        self.assertEqual(await ended, Exit("ended with exit status 3"))
+        self.assertEqual(await ended, Exit("ended with exit status 3", status=3))
         self.assertEqual(told, [("exited", child.pid)])
         self.assertEqual(child.family(), [])
 

@@ -45,6 +45,12 @@ class HandshakeTests(RawTestCase):
             self.assertIn(b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", self.answer)
             self.assertNotIn(b"Sec-WebSocket-Protocol", self.answer)
 
+    def test_what_is_for_http_does_not_count(self) -> None:
+        """Fields and paths, whatever is wrong with them."""
+        self.serve(app=managed(raw_socket_proxy=True, request_headers_override={"{nope}": ""}, mappath={"/": "/x"}))
+        self.supervisor.become_ready("app", PLACE)
+        self.open()
+
     def test_the_first_subprotocol_is_taken(self) -> None:
         """As clients of noVNC expect; extensions are not."""
         self.open(

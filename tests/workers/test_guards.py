@@ -6,6 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.auth.hubsettings import HubAuthConfig
 from proxyd.auth.token import TokenAuthConfig
 from proxyd.model.auth import AnonymousAuthConfig
 from proxyd.model.routes import RouteOptions
@@ -154,3 +155,46 @@ class GuardsTests(SynchronousTestCase):
         cookie = "Cookie: " + answer.partition(b"Set-Cookie: ")[2].partition(b";")[0].decode()
         self.assertTrue(self.ask("/base/app", cookie).startswith(b"upstream"))
         self.assertIn(b" 401 ", self.ask("/other", cookie))
+
+    def test_a_static_route_has_one_authenticator(self) -> None:
+        """Made at the start, and still the same when the route is built again."""
+        spec = RouteSpec(upstream=UpstreamUrl("http://up.test"), auth=WITH_FIRST)
+        self.start(Config(routes={RouteKey("/own"): spec}))
+        self.proxy.add_route("/own", "http://up.test", RouteOptions(auth=WITH_FIRST))
+        self.ask("/own")
+        (made,) = self.proxy.guards._of_routes.values()
+        entry = self.proxy.table.get("/own")
+        assert entry is not None
+        self.assertEqual(entry.resource._authenticate, made.authenticate)
+
+    def test_paths_beside_a_route(self) -> None:
+        """Such as a callback for several routes: of static ones from the start, of others with the first request."""
+        hub = HubAuthConfig(
+            api_url="http://hub.test/hub/api", api_token=Secret("token"), service_name="app", prefix="/services/app/"
+        )
+        spec = RouteSpec(upstream=UpstreamUrl("http://up.test"), auth=hub)
+        callback = "/services/app/oauth_callback"
+        for config in (Config(routes={RouteKey("/services/app/one"): spec}), Config()):
+            self.start(config)
+            self.proxy.add_route("/services/app/one", "http://up.test", RouteOptions(auth=hub))
+            if not config.routes:
+                self.assertTrue(self.ask(callback).startswith(b"upstream"))
+                self.assertIn(b" 302 ", self.ask("/services/app/one/x", "Accept: text/html"))
+            self.assertIn(b" 400 Bad Request", self.ask(callback))
+            self.proxy.guards.unmount(self.proxy.tree)
+            self.assertTrue(self.ask(callback).startswith(b"upstream"))
+
+    def test_what_removes_claims_stands_in_front(self) -> None:
+        """Even if it asks nobody."""
+        self.start(Config(auth=AnonymousAuthConfig(remove_user_info=True)))
+        sent = self.ask("/x?CDSDASHBOARDS_JH_USER=eve&a=b", "X_CDSDASHBOARDS_JH_USER: eve")
+        self.assertTrue(sent.startswith(b"upstream: GET /x?a=b HTTP/1.1"), sent)
+        self.assertNotIn(b"eve", sent)
+
+    def test_a_posted_section_that_cannot_be_used(self) -> None:
+        """Lets nobody in, and the log says what is missing."""
+        self.start(Config())
+        self.proxy.add_route("/own", "http://up.test", RouteOptions(auth=HubAuthConfig()))
+        answer = self.ask("/own", "Authorization: token x")
+        self.assertIn(b" 500 ", answer)
+        self.assertNotIn(b"JUPYTERHUB", answer)
