@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 from unittest import TestCase
@@ -41,8 +42,9 @@ class Browser:
         self._driver.wait_for(lambda: accepts(port), "chromedriver listens")
         self._url = f"http://127.0.0.1:{port}/session"
         options = {"args": [*_FLAGS, f"--user-data-dir={directory}/profile"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         with self._driver.log_on_failure():
-            session = self._post("", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})
+            session = self._post("", {"capabilities": {"alwaysMatch": wanted}})
         self._url += f"/{session['sessionId']}"
         case.addCleanup(requests.delete, self._url, timeout=30)
 
@@ -72,6 +74,16 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type into an element."""
         self._post(f"/element/{self._find(selector)}/value", {"text": text})
+
+    def console(self) -> list[dict[str, Any]]:
+        """What was written to the console since the last call, by pages and by Chromium: `level` and `message`."""
+        entries: list[dict[str, Any]] = self._post("/se/log", {"type": "browser"})
+        return entries
+
+    def screenshot(self) -> bytes:
+        """What is to be seen, as PNG."""
+        answer = requests.get(f"{self._url}/screenshot", timeout=60)
+        return b64decode(answer.json()["value"])
 
     def _find(self, selector: str) -> str:
         found: dict[str, str] = self._post("/element", {"using": "css selector", "value": selector})
