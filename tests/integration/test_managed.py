@@ -186,6 +186,7 @@ class LifeTests(ManagedCase):
     def test_a_client_that_leaves(self) -> None:
         """Ends the request of the server at once; until then cookies and events come as they come."""
         self.serve(app={"command": application()})
+        self.ask("/app/")
         wire = connect(self.proxyd.port)
         wire.send(b"GET /app/stream HTTP/1.1\r\nHost: a\r\nAccept: text/html, text/event-stream\r\n\r\n")
         head = wire.head()

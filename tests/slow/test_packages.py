@@ -1,4 +1,4 @@
-"""Real applications below a real proxyd, in a real Chromium: from packages made for jupyter-server-proxy, and from YAML."""
+"""Real applications below a real proxyd, in a real Chromium: from packages for jupyter-server-proxy, and from YAML."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class PackagesTests(CommandCase):
         return response.status, response.read()
 
     def leave(self, *websockets: str, faults: str = r"\Z.") -> None:
-        """The `websockets` were really used, the console has no errors but `faults`, and proxyd ends with everything."""
+        """The `websockets` were used, the console has no errors but `faults`, and proxyd ends with everything."""
         errors = [entry["message"] for entry in self.browser.console() if entry["level"] == "SEVERE"]
         self.assertEqual([], [error for error in errors if not re.search(faults, error)])
         self.assertGreater(len(self.proxyd.family()), 2)
