@@ -22,15 +22,9 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from proxyd import __version__
-from proxyd.api.description import DescriptionApi
-from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
-from proxyd.api.native import NativeRoutesApi
-from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiLog, ApiResource
-from proxyd.api.routes import RoutesApi
-from proxyd.api.servers import ServersApi
-from proxyd.api.tags import Tags
+from proxyd.api.rest import RestApi
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports
 from proxyd.compat.jsp import Imports
@@ -41,7 +35,6 @@ from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
-from proxyd.http.serverlog import ServerLogs
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
@@ -114,8 +107,6 @@ class ProxyService(Service):
         self._static_routes: Mapping[str, Route] = {}
         self.feed = TableFeed(self.table, reactor, reactor.seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
-        self._events: Events | None = None
-        self._servers_api: ServersApi | None = None
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
@@ -131,8 +122,7 @@ class ProxyService(Service):
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
         self._reports: ActivityReports | None = None
-        self._api_root: ApiResource | None = None
-        self._routes_api: RoutesApi | None = None
+        self._rest: RestApi | None = None
         self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
 
     def observer(self) -> LogObserver:
@@ -377,49 +367,28 @@ class ProxyService(Service):
         self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
     ) -> IListener:
         config = self._config
-        limits = config.limits
-        tokens = api_tokens(api, state_directory(config.state_directory, self._environ), self._environ)
-        if api.route_options == "verbatim":
-            routes = self._routes_api = RoutesApi(
-                self.table,
-                store,
-                self._reactor,
-                reader=self.reader,
-                max_body=limits.api_body,
-                max_path=limits.route_path,
-            )
-            root = ApiResource(RoutesApi.router, routes, tokens, is_chp=True)
-        else:
-            root = self._make_native_api(store, tokens)
-        self._api_root = root
-        if exposition is not None:
-            root.add(MetricsApi.router, MetricsApi(exposition))
+        rest = self._rest = RestApi(
+            config,
+            api_tokens(api, state_directory(config.state_directory, self._environ), self._environ),
+            self._kinds,
+            self._reactor,
+            is_chp=api.route_options == "verbatim",
+            feed=self.feed,
+            store=store,
+            reader=self.reader,
+            reload=self.reload,
+            supervisor=self.supervisor,
+            exposition=exposition,
+        )
 
         def make_site() -> Site:
-            site = data_path.make_site(root, logs_access=False)
+            site = data_path.make_site(rest.root, logs_access=False)
             site.access_log = ApiLog()
             site.meters = None if self.meters is None else self.meters.api
             return site
 
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
         return HttpListener(place, make_site, data_path.reactor, "Proxy API at", api.tls)
-
-    def _make_native_api(self, store: IRouteStore, tokens: tuple[str, ...]) -> ApiResource:
-        tags = Tags(self.table)
-        routes = self._routes_api = NativeRoutesApi(
-            self.feed, store, self._reactor, reader=self.reader, tags=tags, limits=self._config.limits
-        )
-        root = ApiResource(NativeRoutesApi.router, routes, tokens)
-        root.add(DescriptionApi.router, DescriptionApi(self._kinds))
-        events = self._events = Events(tags, self._reactor)
-        self.feed.listeners.append(events)
-        root.add(Events.router, events)
-        root.add(ReloadApi.router, ReloadApi(self.reload))
-        if self.supervisor is not None:
-            logs = ServerLogs(self.supervisor, self._reactor)
-            self._servers_api = ServersApi(self.supervisor, logs, self._config.base_url)
-            root.add(ServersApi.router, self._servers_api)
-        return root
 
     # Reloading.
 
@@ -504,13 +473,8 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        if self._api_root is not None and tokens is not None:
-            self._api_root.accept(tokens)
-        if self._routes_api is not None:
-            self._routes_api.max_body = config.limits.api_body
-            self._routes_api.max_path = config.limits.route_path
-        if isinstance(self._routes_api, NativeRoutesApi):
-            self._routes_api.max_bulk_body = config.limits.api_bulk_body
+        if self._rest is not None:
+            self._rest.take(config.limits, tokens)
         return access_writer or self.writer
 
     # Stopping.
@@ -537,9 +501,8 @@ class ProxyService(Service):
         return done
 
     def _stop_listening(self, _: object) -> Deferred[None] | None:
-        for streams in (self._events, self._servers_api):
-            if streams is not None:
-                streams.close()
+        if self._rest is not None:
+            self._rest.end_streams()
         return None if self.data_path is None else self.data_path.stop_listening()
 
     def _stop_servers(self) -> Deferred[None] | None:
@@ -552,9 +515,8 @@ class ProxyService(Service):
         self._reloads.end()
         self._exemptions.end()
         data_path, self.data_path = self.data_path, None
-        for streams in (self._events, self._servers_api):
-            if streams is not None:
-                streams.close()
+        if self._rest is not None:
+            self._rest.end_streams()
         if self._reports is not None:
             self._reports.stop()
         supervisor, self.supervisor = self.supervisor, None
