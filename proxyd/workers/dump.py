@@ -91,7 +91,12 @@ def process_lines() -> Iterator[str]:
 
 
 def stack_lines() -> Iterator[str]:
-    """Where every thread is; each text has several lines."""
+    """Where every thread is, the asking one first: it runs the event loop. Each text has several lines."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident in islice(sys._current_frames(), _MOST_THREADS):
+    this = threading.get_ident()
+    # The interpreter has the youngest first; the loop's is the oldest, and must not be the one that is left out.
+    others = [ident for ident in sys._current_frames() if ident != this]
+    for ident in (this, *others[: _MOST_THREADS - 1]):
         yield f"thread {names.get(ident, ident)}\n{stack_of(ident)}"
+    if len(others) >= _MOST_THREADS:
+        yield f"... and {len(others) + 1 - _MOST_THREADS} more threads"

@@ -98,6 +98,20 @@ class DumpTests(SynchronousTestCase):
         self.assertIn("in wait", stack)
         self.assertTrue(any(line.startswith("thread MainThread\n") and "dump_state" in line for line in self.said()))
 
+    def test_the_loop_is_told_among_many_threads(self) -> None:
+        """First, however many others there are; and how many are left out."""
+        over = threading.Event()
+        threads = [threading.Thread(target=over.wait) for _ in range(dump._MOST_THREADS + 3)]
+        for thread in threads:
+            thread.start()
+            self.addCleanup(thread.join)
+        self.addCleanup(over.set)
+        first, *others, last = [line for line in self.said() if line.startswith(("thread ", "... and "))]
+        self.assertTrue(first.startswith("thread MainThread\n"), first)
+        self.assertIn("in dump_state", first)
+        self.assertEqual(len(others), dump._MOST_THREADS - 1)
+        self.assertRegex(last, r"^\.\.\. and \d+ more threads$")
+
     def test_it_is_bounded(self) -> None:
         """The oldest are told, and how many more there are."""
         for number in range(dump._MOST + 5):
