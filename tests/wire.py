@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import select
@@ -110,6 +111,11 @@ class Wire:
         """Close with a RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+    def abort(self) -> None:
+        """Send a RST at once although another thread may be reading; the descriptor stays open."""
+        # Linux resets a connection when its socket is connected to nothing: connect(2), AF_UNSPEC.
+        ctypes.CDLL(None).connect(self.sock.fileno(), struct.pack("=H14x", socket.AF_UNSPEC), 16)
 
 
 class ScriptedUpstream:

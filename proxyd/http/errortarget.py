@@ -90,7 +90,7 @@ class _Fetch:
         self._reused = False
         connecting = self._connecting = self._target.pool.connect(self._target.connect_seconds)
         connecting.addCallbacks(self._send, self._not_connected)
-        connecting.addErrback(lambda failure: self._log.failure("unexpected error", failure=failure))
+        connecting.addErrback(self.taking_failed)
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
@@ -175,6 +175,12 @@ class _Fetch:
             self._connect()
         else:
             self._fall_back(error)
+
+    def taking_failed(self, failure: Failure) -> None:
+        """A mistake of ours; there is no third page to try."""
+        self._log.failure("unexpected error in a page of the error target", failure=failure)
+        self._drop()
+        self._request.channel.abortConnection()
 
     def _fall_back(self, reason: object) -> None:
         self._log.warn("the error target failed: {reason}", reason=reason)

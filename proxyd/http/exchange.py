@@ -69,10 +69,13 @@ class Exchange:
         while connection is not None and not is_repeatable(request.method, request.head.body) and connection.is_stale():
             connection.close()
             connection = resource.pool.take()
-        if connection is not None:
-            self._send(connection)
-        else:
+        if connection is None:
             self._connect()
+            return
+        try:
+            self._send(connection)
+        except Exception:  # noqa: BLE001  # nobody else knows of the connection
+            self.taking_failed(Failure())
 
     def _connect(self) -> None:
         request = self._request
@@ -80,7 +83,7 @@ class Exchange:
             self._channel.pause_body()
         connecting = self._connecting = self._resource.pool.connect(self._resource.connect_seconds)
         connecting.addCallbacks(self._connected, self._not_connected)
-        connecting.addErrback(self._unexpected)
+        connecting.addErrback(self.taking_failed)
 
     def _connected(self, connection: UpstreamConnection) -> None:
         self._connecting = None
@@ -92,13 +95,21 @@ class Exchange:
         if isinstance(error, UpstreamError):
             self._fail(error)
         elif not isinstance(error, CancelledError):
-            self._unexpected(failure)
+            self.taking_failed(failure)
 
-    def _unexpected(self, failure: Failure) -> None:
+    def taking_failed(self, failure: Failure) -> None:
+        """A mistake of ours: the client learns of it, by its page or by the end of its connection."""
         self._log.failure("unexpected error in an exchange", failure=failure)
-        if self._connection is not None:
-            self._connection.close()
-        self._fail(RequestError(500, "unexpected error, see the log"))
+        self._drop_upstream()
+        channel = self._channel
+        if channel.request is self._request:
+            try:
+                self._fail(RequestError(500, "unexpected error, see the log"))
+            except Exception:  # noqa: BLE001  # the same mistake once more, perhaps
+                self._log.failure("unexpected error at the end of an exchange")
+            else:
+                return
+        channel.abortConnection()
 
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -194,7 +205,6 @@ class Exchange:
         """Pass the head on, and what came of the body with it, in one write."""
         request = self._request
         channel = self._channel
-        self._has_started = True
         if request.admission is not None:
             head.fields = answered_fields(head.fields, request.admission)
         meters = channel.site.meters
@@ -218,10 +228,12 @@ class Exchange:
             keep_alive = False
             self._lasts_until_close = True
         self._keep_alive = keep_alive
-        channel.write(
+        data = (
             self._resource.plan.response_head(head, request.head, announced, channel.site.date(), keep_alive=keep_alive)
             + data
         )
+        self._has_started = True
+        channel.write(data)
         if complete:
             self._response_complete()
         else:
@@ -361,6 +373,8 @@ class Exchange:
 
     def _fail(self, error: RequestError | UpstreamError) -> None:
         if self._has_started:
+            if self._download is not None:  # a transport does not close while a producer is paused
+                self._channel.transport.unregisterProducer()
             self._request.cut(reset=self._lasts_until_close)
         else:
             self._request.sink = None

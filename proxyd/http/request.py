@@ -181,9 +181,11 @@ class Request(server.Request):
         """The client is gone."""
         self.is_lost = True
         self.status = self.status or 499  # as nginx logs it: the client did not wait for a status
-        self.channel.site.exchange_done(self)
-        if self.sink is not None:
-            self.sink.client_lost(reason)
+        try:
+            self.channel.site.exchange_done(self)
+        finally:
+            if self.sink is not None:
+                self.sink.client_lost(reason)
         if self._is_stock:
             super().connectionLost(reason)
 

@@ -105,7 +105,7 @@ class RewritingExchange(Exchange):
         if rewriting.max_seconds:
             done.addTimeout(rewriting.max_seconds, rewriting.clock)
         done.addCallbacks(self._send_rewritten, self._not_rewritten, callbackArgs=(head,))
-        done.addErrback(self._unexpected)
+        done.addErrback(self.taking_failed)
         request.sink = self
 
     def _send_rewritten(self, body: bytes, head: ResponseHead) -> None:

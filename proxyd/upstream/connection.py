@@ -29,7 +29,10 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class ResponseReceiver(Protocol):
-    """Takes the response to one request, in this order; nothing comes after the end or a failure."""
+    """Takes the response to one request, in this order; nothing comes after the end or a failure.
+
+    What a method raises is a mistake of ours: it comes back as `taking_failed`, so that nobody waits for ever.
+    """
 
     def interim_received(self, head: ResponseHead) -> None:
         """A 1xx response came; the real one is still to come."""
@@ -45,6 +48,9 @@ class ResponseReceiver(Protocol):
 
     def response_failed(self, error: UpstreamError, *, answered: bool) -> None:
         """There will be no (more) response; `answered`: some of it had come. The connection is gone."""
+
+    def taking_failed(self, failure: Failure) -> None:
+        """One of the others has raised; the connection is gone, whoever had it by then."""
 
 
 class _State(Enum):
@@ -160,12 +166,23 @@ class UpstreamConnection(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Read on."""
         state = self._state
-        if state is _State.BODY:
-            self._read_body(data)
-        elif state is _State.HEAD:
-            self._read_head(self._buffer + data if self._buffer else data)
-        elif state is _State.IDLE:
-            self.close()  # nobody asked: a late answer to something else, or a farewell such as 408
+        try:
+            if state is _State.BODY:
+                self._read_body(data)
+            elif state is _State.HEAD:
+                self._read_head(self._buffer + data if self._buffer else data)
+            elif state is _State.IDLE:
+                self.close()  # nobody asked: a late answer to something else, or a farewell such as 408
+        except Exception:  # noqa: BLE001  # a client waits for what comes of it
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The receiver has raised."""
+        failure = Failure()
+        receiver = self._receiver
+        self.close()
+        self.transport.abortConnection()  # also if it was the receiver's by then
+        receiver.taking_failed(failure)
 
     def _read_head(self, data: bytes) -> None:
         while True:
@@ -260,20 +277,26 @@ class UpstreamConnection(protocol.Protocol):
         if state is _State.ENDED:
             return
         self._end()
-        if state is _State.HEAD:
-            self._receiver.response_failed(ConnectionCutError(self._name), answered=bool(self._buffer))
-        elif state is _State.BODY:
-            if self._body.lasts_until_close and reason.check(ConnectionDone):
-                self._receiver.response_continued(b"", complete=True)
-            else:
-                self._receiver.response_failed(ConnectionCutError(self._name), answered=True)
+        try:
+            if state is _State.HEAD:
+                self._receiver.response_failed(ConnectionCutError(self._name), answered=bool(self._buffer))
+            elif state is _State.BODY:
+                if self._body.lasts_until_close and reason.check(ConnectionDone):
+                    self._receiver.response_continued(b"", complete=True)
+                else:
+                    self._receiver.response_failed(ConnectionCutError(self._name), answered=True)
+        except Exception:  # noqa: BLE001  # a client waits for what comes of it
+            self._give_up()
 
     def deadline_passed(self) -> None:
         """The upstream has been silent for too long, or idle for long enough."""
         if self._state is _State.IDLE:
             self.close()
-        else:
+            return
+        try:
             self._fail(ResponseTimeoutError(self._name))
+        except Exception:  # noqa: BLE001  # a client waits for what comes of it
+            self._give_up()
 
     @property
     def _name(self) -> str:
