@@ -54,6 +54,12 @@ class Wire:
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
+    def some(self, count: int) -> bytes:
+        """Read at least one byte, and at most so many; nothing if the peer closes before."""
+        data = self.buffer[:count] or self.sock.recv(count)
+        self.buffer = self.buffer[len(data) :]
+        return data
+
     def rest(self) -> bytes:
         """Read until the peer closes, or resets."""
         with contextlib.suppress(ConnectionResetError):

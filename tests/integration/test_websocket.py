@@ -17,7 +17,8 @@ from websockets.typing import Subprotocol
 
 from tests.integration.proxies import Proxy, ProxyTestCase
 from tests.support import free_port, wait_for_rest
-from tests.wire import ManualUpstream, ScriptedUpstream, Wire, answering, connect, resident_bytes
+from tests.websocket.frames import TEXT, frame
+from tests.wire import ManualUpstream, ScriptedUpstream, Wire, answering, resident_bytes
 
 # Key and answer of RFC 6455 §1.3.
 HANDSHAKE = (
@@ -31,61 +32,6 @@ SWITCHING = (
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 
 MIB = 1024 * 1024
-
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = True) -> bytes:
-    """A client's frame (RFC 6455 §5.2); the mask is zero, which leaves the payload as it is."""
-    first = bytes([fin << 7 | rsv << 4 | opcode])
-    size = len(payload)
-    if size < 126:
-        length = bytes([mask << 7 | size])
-    elif size < 65536:
-        length = bytes([mask << 7 | 126]) + size.to_bytes(2, "big")
-    else:
-        length = bytes([mask << 7 | 127]) + size.to_bytes(8, "big")
-    return first + length + (bytes(4) if mask else b"") + payload
-
-
-# The last message of a conversation, and its echo: a server may answer a close before it has echoed everything.
-_LAST = frame(TEXT, b"last")
-_ECHO_OF_LAST = frame(TEXT, b"last", mask=False)
-_BYE = frame(CLOSE, b"\x03\xe8bye")
-
-# What a client sends, in pieces, after the handshake and before `_LAST` and `_BYE`.
-_CONVERSATIONS: dict[str, list[bytes]] = {
-    "nothing": [],
-    "a text": [frame(TEXT, "grün".encode())],
-    "bytes": [frame(BINARY, bytes(range(256)))],
-    "empty messages": [frame(TEXT), frame(BINARY)],
-    "each form of length": [frame(BINARY, b"x" * size) for size in (125, 126, 127, 65535, 65536)],
-    "many at once": [b"".join(frame(TEXT, b"%d" % number) for number in range(500))],
-    "byte by byte": [bytes([byte]) for byte in frame(TEXT, b"slow")],
-    "fragments": [frame(TEXT, b"one", fin=False), frame(CONTINUATION, b"two", fin=False), frame(CONTINUATION)],
-    "a ping in between": [frame(TEXT, b"a", fin=False), frame(PING, b"?"), frame(CONTINUATION, b"b")],
-    "pings": [frame(PING), frame(PING, b"x" * 125)],
-    "an unasked pong": [frame(PONG, b"here"), frame(TEXT, b"a")],
-}
-
-# What ends a conversation by itself: a close, or a fault.
-_ENDS: dict[str, list[bytes]] = {
-    "a close without a code": [frame(CLOSE)],
-    "a close with an own code": [frame(CLOSE, (4999).to_bytes(2, "big") + "schön".encode())],
-    "a close with a forbidden code": [frame(CLOSE, (1005).to_bytes(2, "big"))],
-    "a close of one byte": [frame(CLOSE, b"\x03")],
-    "a close that is not UTF-8": [frame(CLOSE, b"\x03\xe8\xff")],
-    "a frame without a mask": [frame(TEXT, b"a", mask=False)],
-    "a reserved bit": [frame(TEXT, b"a", rsv=1)],
-    "a reserved opcode": [frame(3, b"a")],
-    "a ping in fragments": [frame(PING, b"a", fin=False)],
-    "a long ping": [frame(PING, b"x" * 126)],
-    "a continuation of nothing": [frame(CONTINUATION, b"a")],
-    "a text within a text": [frame(TEXT, b"a", fin=False), frame(TEXT, b"b")],
-    "text that is not UTF-8": [frame(TEXT, b"\xff")],
-    "a message that is too long": [frame(BINARY, b"x" * 100_001)],
-    "a length without an end": [b"\x82\xff" + b"\x7f" + b"\xff" * 7 + bytes(4)],
-}
 
 
 class WebSocketTestCase(ProxyTestCase):
@@ -222,36 +168,6 @@ class MessageTests(WebSocketTestCase):
             self.assertEqual([f"{turn}/{number}" for number in range(50)], [str(client.recv(10)) for client in clients])
 
 
-class ConversationTests(WebSocketTestCase):
-    """Conversations by the rules and against them."""
-
-    def transcript(self, port: int, target: str, pieces: list[bytes]) -> tuple[bytes, bytes]:
-        """The status line that a client gets, and every byte behind the head until the end."""
-        wire = connect(port)
-        self.addCleanup(wire.close)
-        wire.send(HANDSHAKE % target.encode())
-        status = wire.head().partition(b"\r\n")[0]
-        for piece in pieces:
-            wire.send(piece)
-        said = b""
-        if pieces[-1:] == [_LAST]:
-            said = wire.until(_ECHO_OF_LAST)
-            wire.send(_BYE)
-        return status, said + wire.rest()
-
-    def test_transcripts_are_equal(self) -> None:
-        """A client gets the same bytes through the proxy as directly, down to the server's complaints."""
-        url = self.serve(echo, max_size=100_000)
-        key = self.route(url)
-        port = int(url.rpartition(":")[2])
-        conversations = {name: [*pieces, _LAST] for name, pieces in _CONVERSATIONS.items()}
-        for name, pieces in (conversations | _ENDS).items():
-            direct = self.transcript(port, key, pieces)
-            self.assertEqual((b"HTTP/1.1 101 Switching Protocols", True), (direct[0], bool(direct[1])), name)
-            self.assertEqual(direct, self.transcript(self.proxy.port, key, pieces), name)
-        self.assert_alive()
-
-
 class HandshakeTests(WebSocketTestCase):
     """Before there is a tunnel."""
 
@@ -289,7 +205,7 @@ class HandshakeTests(WebSocketTestCase):
             (b"Transfer-Encoding: chunked\r\n", b"2\r\nno\r\n0\r\n\r\n"),
             (b"", b"no"),
         ):
-            client, upstream = self.begin(HANDSHAKE + frame(TEXT, b"early"))
+            client, upstream = self.begin(HANDSHAKE + frame(TEXT, b"early", mask=True))
             upstream.head()
             upstream.send(b"HTTP/1.1 403 Not You\r\nX-Why: because\r\n" + fields + b"\r\n" + body)
             if not fields:

@@ -13,7 +13,9 @@ _MASK = b"\x01\x20\x03\x40"
 
 
 def _masked(payload: bytes, mask: bytes) -> bytes:
-    return bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    size = len(payload)
+    pad = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big")
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = False) -> bytes:
@@ -30,27 +32,37 @@ def close_frame(code: int | None, reason: bytes = b"", *, mask: bool = False) ->
     return frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason, mask=mask)
 
 
-def read_frames(data: bytes, *, masked: bool = False) -> list[tuple[int, bytes]]:
-    """The opcodes and payloads in `data`, all whole and final; `masked` as a client has to; RSV1 is unpacked."""
+def take_frames(data: bytes, *, masked: bool = False) -> tuple[tuple[tuple[int, bytes], ...], bytes]:
+    """The opcodes and payloads of the whole frames that `data` begins with, and what is behind them.
+
+    A frame is final, and `masked` as a client has to; anything else is behind them. RSV1 is unpacked.
+    """
     frames = []
     unpack = zlib.decompressobj(-15)
-    while data:
-        assert data[0] & 0xB0 == 0x80, data[:20]
-        assert data[1] >> 7 == masked, data[:20]
-        opcode, length, at = data[0] & 15, data[1] & 127, 2
+    view = memoryview(data)
+    while len(view) >= 2 and view[0] & 0xB0 == 0x80 and view[1] >> 7 == masked:
+        opcode, length, at = view[0] & 15, view[1] & 127, 2
         if length >= 126:
             at = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:at], "big")
-        mask = data[at : at + 4] if masked else bytes(4)
+            length = int.from_bytes(view[2:at], "big")
+        mask = bytes(view[at : at + 4]) if masked else bytes(4)
         at += 4 if masked else 0
-        payload = data[at : at + length]
-        assert len(payload) == length, "a frame is not whole"
+        if len(view) < at + length:
+            break
+        payload = bytes(view[at : at + length])
         payload = _masked(payload, mask) if masked else payload
-        if data[0] & 0x40:
+        if view[0] & 0x40:
             payload = unpack.decompress(payload + b"\x00\x00\xff\xff")
         frames.append((opcode, payload))
-        data = data[at + length :]
-    return frames
+        view = view[at + length :]
+    return tuple(frames), bytes(view)
+
+
+def read_frames(data: bytes, *, masked: bool = False) -> list[tuple[int, bytes]]:
+    """The opcodes and payloads in `data`, all of it frames as `take_frames` takes them."""
+    frames, behind = take_frames(data, masked=masked)
+    assert not behind, behind[:20]
+    return list(frames)
 
 
 def read_close(payload: bytes) -> Close:
