@@ -200,14 +200,24 @@ class UnknownServerError(ServerError):
 class ServerStartError(ServerError):
     """A managed server is not ready, and will not be for those who wait.
 
-    `lines` are the last ones that it printed, for those who may see them; they are no part of the text.
-    `retry_seconds` is after how long another attempt may go better.
+    `lines` are the last ones that it printed, for those who may see them; they are no part of the text. `summary` is
+    what of the `reason` everybody may know: no paths, no words of the user's code, no exit status. `retry_seconds` is
+    after how long another attempt may go better.
     """
 
     status = 503
 
-    def __init__(self, server: str, reason: str, lines: Iterable[str] = (), retry_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        server: str,
+        reason: str,
+        lines: Iterable[str] = (),
+        retry_seconds: float = 1.0,
+        *,
+        summary: str = "did not start",
+    ) -> None:
         self.reason = reason
+        self.summary = summary
         self.lines = tuple(lines)
         self.retry_seconds = retry_seconds
         super().__init__(server)

@@ -8,6 +8,13 @@ from html import escape
 
 import attrs
 
+ICON_LINK = (
+    '<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 16 16%27%3E'
+    "%3Crect width=%2716%27 height=%2716%27 rx=%273%27 fill=%27%230f766e%27/%3E"
+    '%3Cpath d=%27M4 8h8M9 5l3 3-3 3%27 fill=%27none%27 stroke=%27%23fff%27 stroke-width=%272%27/%3E%3C/svg%3E">\n'
+)
+"""The icon of our pages, in the page itself: a browser would ask for `/favicon.ico`, which belongs to somebody else."""
+
 _LOOK = """
 :root { color-scheme: light dark; --ink: #1d2733; --dim: #5b6876; --paper: #f6f7f9; --card: #fff; --line: #dfe4ea;
   --mark: #0f766e; --alarm: #c2410c; --on-mark: #fff }
@@ -52,7 +59,7 @@ class Page:
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<meta name="robots" content="noindex">\n{self.head}<title>{escape(self.title)}</title>\n'
+            f'<meta name="robots" content="noindex">\n{ICON_LINK}{self.head}<title>{escape(self.title)}</title>\n'
             f"<style>{_LOOK}{self.style}</style>\n</head>\n"
             f"<body>\n{main}\n{self.content}\n</main>\n{script}</body>\n</html>\n"
         ).encode("utf-8", "replace")
@@ -64,7 +71,8 @@ class Page:
         if self.script:
             policy.append(f"script-src {_source(self.script)}")
         if self.connects:
-            policy += ["connect-src 'self'", "img-src 'self'", "form-action 'self'"]
+            policy += ["connect-src 'self'", "form-action 'self'"]
+        policy.append("img-src 'self' data:" if self.connects else "img-src data:")
         policy += ["base-uri 'none'", "frame-ancestors 'self'"]
         return [
             b"Content-Type: text/html; charset=utf-8",

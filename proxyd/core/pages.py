@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import attrs
 
+from proxyd.core.html import ICON_LINK
 from proxyd.errors import RequestError, UpstreamError
 
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -99,6 +100,7 @@ def html_page(fault: Fault, request_id: str) -> bytes:
         .replace("{title}", fault.title)
         .replace("{message}", fault.message)
         .replace("{request_id}", request_id)
+        .replace("{icon}", ICON_LINK)
         .encode()
     )
 
@@ -109,7 +111,7 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
-<title>{status}: {title}</title>
+{icon}<title>{status}: {title}</title>
 <style>
 :root { color-scheme: light dark; --ink: #1d2733; --dim: #5b6876; --paper: #f6f7f9; --card: #fff;
   --line: #dfe4ea; --mark: #c2410c }

@@ -22,10 +22,22 @@ _STATE_WORDS = {
 
 _LOG_STYLE = """
 main { --width: 56rem }
-pre { margin: 0 0 1.25rem; padding: 1rem; max-height: 24rem; overflow: auto; background: var(--paper);
-  border: 1px solid var(--line); border-radius: .375rem; font: .8125rem/1.5 ui-monospace, monospace;
+pre, .end { border: 1px solid var(--line); border-radius: .375rem; background: var(--paper) }
+pre { margin: 0 0 1.25rem; padding: 1rem; max-height: 24rem; overflow: auto; font: .8125rem/1.5 ui-monospace, monospace;
   white-space: pre-wrap; overflow-wrap: anywhere }
+pre:empty::before { content: "It has printed nothing yet."; color: var(--dim) }
+.end { display: flex; flex-direction: column-reverse; max-height: 28rem; margin: 0 0 1.25rem; overflow: auto }
+.end pre { margin: 0; border: 0; max-height: none; overflow: visible }
 .dim { color: var(--dim) }
+.trouble { color: var(--alarm) }
+.trouble:empty { display: none }
+.bar { height: .25rem; margin: 0 0 1.25rem; border-radius: .25rem; background: var(--line); overflow: hidden }
+.bar::after { content: ""; display: block; width: 30%; height: 100%; border-radius: .25rem; background: var(--mark);
+  animation: go 1.4s ease-in-out infinite alternate }
+@keyframes go { from { transform: translateX(0) } to { transform: translateX(233%) } }
+@media (prefers-reduced-motion: reduce) { .bar::after { width: 100%; animation: none } }
+.again { display: inline-block; padding: .5rem .75rem; border-radius: .375rem; background: var(--mark);
+  color: var(--on-mark); font-weight: 600; text-decoration: none }
 """
 
 _START_STYLE = """
@@ -64,16 +76,20 @@ new EventSource(document.getElementById("cards").dataset.events).addEventListene
 """
 
 # The clock runs from when the page came. The stream begins with the lines that there are, also when it has been
-# interrupted. What comes is shown a few times a second, at the end unless somebody reads further up.
+# interrupted. What comes is shown a few times a second, at the end unless somebody reads further up. Who may not read
+# what the server prints has no log on the page.
 _WAITING_SCRIPT = """
+const status = document.getElementById("status");
 const log = document.getElementById("log");
-const began = Date.now() - 1000 * Number(log.dataset.seconds);
 const clock = document.getElementById("clock");
-setInterval(() => { clock.textContent = Math.round((Date.now() - began) / 1000); }, 500);
+const trouble = document.getElementById("trouble");
+const began = Date.now() - 1000 * Number(status.dataset.seconds);
+const words = (n) => n === 1 ? "1 second" : n < 120 ? `${n} seconds` : `${Math.floor(n / 60)} minutes`;
+setInterval(() => { clock.textContent = words(Math.floor((Date.now() - began) / 1000)); }, 500);
 let lines = [];
 let isNew = false;
 setInterval(() => {
-  if (!isNew && !lines.length) return;
+  if (!log || !isNew && !lines.length) return;
   const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   if (isNew) log.textContent = "";
   log.append(...lines);
@@ -83,41 +99,54 @@ setInterval(() => {
   isNew = false;
 }, 100);
 const again = () => location.reload();
-const events = new EventSource(log.dataset.events);
+const events = new EventSource(status.dataset.events);
 events.addEventListener("open", () => { lines = []; isNew = true; });
 events.addEventListener("line", (event) => {
   lines.push(JSON.parse(event.data) + "\\n");
   if (lines.length > 4000) lines = lines.slice(-2000);
 });
 events.addEventListener("state", (event) => {
-  const { state } = JSON.parse(event.data);
+  const { state, reason } = JSON.parse(event.data);
+  if (reason) trouble.textContent = `It ${reason}, and is started again.`;
   if (state === "ready" || state === "failed" || state === "stopped") { events.close(); again(); }
 });
 events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) setTimeout(again, 2000); });
-log.scrollTop = log.scrollHeight;
+if (log) log.scrollTop = log.scrollHeight;
 """
 
 
-def waiting_page(name: str, seconds: float, events_url: str, lines: Iterable[str]) -> Page:
+def waiting_page(name: str, seconds: float, limit: float, events_url: str, lines: Iterable[str] | None) -> Page:
     """The page while the server `name` starts, for `seconds` so far: its log as it comes, then the application.
 
-    `events_url` tells of lines and states. Without scripts the page asks again every few seconds.
+    It is given up after the `limit`. `events_url` tells of lines and states; `lines` None: the reader may not see them.
+    Without scripts the page asks again every few seconds.
     """
-    shown = "".join(f"{escape(line)}\n" for line in lines)
+    log = ""
+    if lines is not None:
+        shown = "".join(f"{escape(line)}\n" for line in lines)
+        log = f'\n<pre id="log" tabindex="0" aria-label="What {escape(name)} prints">{shown}</pre>'
     return Page(
         title=f"Starting {name}",
         head='<noscript><meta http-equiv="refresh" content="3"></noscript>\n',
         content=(
             f"<h1>Starting {escape(name)}</h1>\n"
-            f'<p role="status">It began <span id="clock">{seconds:.0f}</span> seconds ago. '
-            "The application comes up here as soon as it answers.</p>\n"
-            f'<pre id="log" data-seconds="{seconds:.1f}" data-events="{escape(events_url)}" tabindex="0" '
-            f'aria-label="What {escape(name)} prints">{shown}</pre>'
+            f'<p id="status" data-seconds="{seconds:.1f}" data-events="{escape(events_url)}">'
+            f'It began <span id="clock">{_duration(seconds)}</span> ago. The application comes up here as soon as it '
+            f"answers, for which it has {_duration(limit)}.</p>\n"
+            f'<div class="bar" aria-hidden="true"></div>\n<p id="trouble" class="trouble" role="status"></p>{log}'
         ),
         style=_LOG_STYLE,
         script=_WAITING_SCRIPT,
         connects=True,
     )
+
+
+def _duration(seconds: float) -> str:
+    """A time in words, as the script has it."""
+    whole = int(seconds)
+    if whole == 1:
+        return "1 second"
+    return f"{whole} seconds" if whole < 120 else f"{whole // 60} minutes"
 
 
 def failed_page(name: str, reason: str, lines: Sequence[str] | None, request_id: str) -> Page:
@@ -126,14 +155,19 @@ def failed_page(name: str, reason: str, lines: Sequence[str] | None, request_id:
         rest = '<p class="dim">The log of the proxy tells why.</p>'
     elif lines:
         shown = "".join(f"{escape(line)}\n" for line in lines)
-        rest = f'<p class="dim">The last lines that it printed:</p>\n<pre tabindex="0">{shown}</pre>'
+        rest = (
+            '<p class="dim">The last lines that it printed:</p>\n'
+            f'<div class="end" tabindex="0"><pre>{shown}</pre></div>'
+        )
     else:
         rest = '<p class="dim">It has printed nothing.</p>'
+    why = "" if reason == "did not start" else f"<p>{escape(name)} {escape(reason)}.</p>\n"
     return Page(
         title=f"{name} did not start",
         content=(
-            f"<h1>{escape(name)} did not start</h1>\n<p>{escape(name)} {escape(reason)}.</p>\n{rest}\n"
-            f'<p><a href="">Try again</a></p>\n<p class="dim">Request <code>{escape(request_id)}</code></p>'
+            f"<h1>{escape(name)} did not start</h1>\n{why}{rest}\n"
+            f'<p><a class="again" href="">Try again</a></p>\n'
+            f'<p class="dim">Request <code>{escape(request_id)}</code></p>'
         ),
         style=_LOG_STYLE,
         alarm=True,

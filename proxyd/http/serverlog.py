@@ -19,7 +19,8 @@ MAX_LINES = 2000
 class ServerLogs:
     """Streams of lines and states of the servers of `supervisor`; `clock` has `callLater` and `seconds`.
 
-    Events are `line`, whose data is the line, and `state`, whose data has the `state` of the server.
+    Events are `line`, whose data is the line, and `state`, whose data has the `state` of the server, and the `reason`
+    when it has crashed and is started again.
     """
 
     def __init__(self, supervisor: IServerSupervisor, clock: Any) -> None:
@@ -35,7 +36,7 @@ class ServerLogs:
         return [_labelled(number, line, len(logs)) for number, log in enumerate(logs) for line in log]
 
     def follow(self, request: Request, name: str, count: int, *, shows_lines: bool = True) -> None:
-        """Answer with a stream that begins with the last lines and the state, or with the state alone.
+        """Answer with a stream that begins with the last lines and the state; without `shows_lines`, states are all.
 
         Raises `UnknownServerError`, and `RequestError` if too many follow.
         """
@@ -58,7 +59,10 @@ class ServerLogs:
             nonlocal last
             if stream is not None and server == name and (state := _state(supervisor, name)) != last:
                 last = state
-                stream.send(event("state", {"state": state}))
+                told = {"state": state}
+                if state == "backing_off" and shows_lines:
+                    told["reason"] = next(s.exit_reason for s in supervisor.status(name) if s.state == state)
+                stream.send(event("state", told))
 
         stops.append(supervisor.watch(changed))
         if shows_lines:

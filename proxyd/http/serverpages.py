@@ -80,9 +80,10 @@ class ServerPages:
             return False
         now = self._wall_clock()
         began = min((status.since for status in statuses if status.state not in ("failed", "stopped")), default=now)
-        lines = self._logs.lines(name, MAX_LINES) if may_read_lines(request) else []
+        lines = self._logs.lines(name, MAX_LINES) if may_read_lines(request) else None
         events = f"{self._base_url}server-proxy/log/{quote(name, safe='/')}"
-        page = waiting_page(name, max(0.0, now - began), events, lines)
+        limit = self._supervisor.specs()[name].ready_seconds
+        page = waiting_page(name, max(0.0, now - began), limit, events, lines)
         request.kind = "resource"
         request.answer(202, page.fields, page.body)
         return True
@@ -90,7 +91,9 @@ class ServerPages:
     def failed(self, request: Request, error: ServerStartError) -> None:
         """Answer a request whose server did not start."""
         fault = Fault(error.status, reason_phrase(error.status).decode(), str(error))
-        lines = error.lines if may_read_lines(request) else None
+        is_trusted = may_read_lines(request)
+        lines = error.lines if is_trusted else None
+        reason = error.reason if is_trusted else error.summary
         request.channel.settings.error_pages.log_fault(request, fault)
         fields = [b"X-Request-Id: " + request.request_id.encode()]
         fields.append(b"Retry-After: %d" % max(1, math.ceil(error.retry_seconds)))
@@ -100,7 +103,7 @@ class ServerPages:
             members: dict[str, object] = {
                 "status": fault.status,
                 "error": fault.title,
-                "message": str(error),
+                "message": f"server {error.server} {reason}",
                 "server": error.server,
             }
             if lines is not None:
@@ -108,7 +111,7 @@ class ServerPages:
             body = json.dumps({**members, "request_id": request.request_id}).encode() + b"\n"
             request.answer(fault.status, [b"Content-Type: application/json", b"Cache-Control: no-store", *fields], body)
         else:
-            page = failed_page(error.server, error.reason, lines, request.request_id)
+            page = failed_page(error.server, reason, lines, request.request_id)
             request.answer(fault.status, [*page.fields, *fields], page.body)
 
     def _start(self, name: str) -> None:

@@ -90,6 +90,7 @@ class Instance:
         self._try: Deferred[None] | None = None
         self._exit_reason = ""
         self._refusal = ""
+        self._summary = ""
         self._starts: deque[float] = deque(maxlen=WINDOW_STARTS)
         self._start_count = 0
         self._failures = 0
@@ -156,7 +157,7 @@ class Instance:
         if self._is_closed:
             return succeed(None)
         self._stop_number = getattr(signal, self.spec.stop_signal) if number is None else number
-        self._refusal = "was stopped"
+        self._refusal = self._summary = "was stopped"
         self._happen(self._life.stop)
         gone: Deferred[None] = Deferred()
         if self.state == "stopped":
@@ -249,7 +250,8 @@ class Instance:
     def refuse(self) -> None:
         """Send away who waits."""
         self._deadline.cancel()
-        self._room.refuse(ServerStartError(self.name, self._refusal, self._output.last(_LAST_LINES)))
+        lines = self._output.last(_LAST_LINES)
+        self._room.refuse(ServerStartError(self.name, self._refusal, lines, summary=self._summary))
         self._consider_rest()
 
     def pause(self) -> None:
@@ -332,7 +334,7 @@ class Instance:
         self._give_up()
 
     def _give_up(self) -> None:
-        self._refusal = self._exit_reason
+        self._refusal, self._summary = self._exit_reason, "did not start"
         self._log.error("server {server} {reason}", server=self._label, reason=self._exit_reason)
         self._happen(self._life.give_up)
 
@@ -340,7 +342,7 @@ class Instance:
         self._deadline.set(self.spec.ready_seconds)
 
     def _too_late(self) -> None:
-        self._refusal = f"was not ready in time ({self.spec.ready_seconds:g} s)"
+        self._refusal = self._summary = f"was not ready in time ({self.spec.ready_seconds:g} s)"
         if self.state == "starting":
             self._exit_reason = self._refusal
             self._log.error("server {server} {reason}", server=self._label, reason=self._refusal)
@@ -350,6 +352,7 @@ class Instance:
                 self._happen(self._life.too_late)
         elif self.state == "backing_off" and not self._was_ready:
             self._refusal += f": it {self._exit_reason}"
+            self._log.error("server {server} {reason}", server=self._label, reason=self._refusal)
             self._happen(self._life.give_up)
         else:
             self._happen(self.refuse)
@@ -443,7 +446,7 @@ class Instance:
 
     def _stop_by_itself(self) -> None:
         self._stop_number = getattr(signal, self.spec.stop_signal)
-        self._refusal = "was stopped"
+        self._refusal = self._summary = "was stopped"
         self._happen(self._life.stop)
 
     def _free_place(self) -> None:

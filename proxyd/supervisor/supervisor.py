@@ -119,7 +119,8 @@ class Supervisor:
     def lease(self, name: str, instance: int | None = None, *, counts: bool = True) -> Deferred[ILease]:
         """A lease of the server, as soon as it is ready."""
         if self._is_closing:
-            return fail(ServerStartError(name, "is not started any more: proxyd is stopping"))
+            words = "is not started any more: proxyd is stopping"
+            return fail(ServerStartError(name, words, summary=words))
         server = self._servers.get(name)
         if server is None or not server.spec.is_reachable:
             return fail(UnknownServerError(name))

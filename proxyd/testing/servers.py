@@ -56,6 +56,7 @@ class ScriptedSupervisor:
         self.waiting: dict[str, list[Deferred[ILease]]] = {}
         self.leases: list[ScriptedLease] = []
         self.asked: list[str] = []
+        self._crashed: dict[str, str] = {}
         self._listeners: dict[str, list[Callable[[int, str], None]]] = {}
         self._printed: dict[str, list[str]] = {}
         self._news = News()
@@ -64,6 +65,7 @@ class ScriptedSupervisor:
 
     def become_ready(self, name: str, place: Place) -> None:
         """The server is ready, and remains so."""
+        self._crashed.pop(name, None)
         self._ready[name] = place, self._spec(name)
         for waiter in self.waiting.pop(name, []):
             waiter.callback(self._lease(*self._ready[name]))
@@ -75,6 +77,12 @@ class ScriptedSupervisor:
         for waiter in self.waiting.pop(name, []):
             waiter.errback(ServerStartError(name, reason, self._printed.get(name, ())))
         self._news.state_changed(name, "starting", "failed")
+
+    def become_crashed(self, name: str, exit_reason: str) -> None:
+        """The server has ended by itself, and is to be started again."""
+        self._ready.pop(name, None)
+        self._crashed[name] = exit_reason
+        self._news.state_changed(name, "ready", "backing_off")
 
     def print(self, name: str, line: str) -> None:
         """The server prints a line."""
@@ -110,8 +118,10 @@ class ScriptedSupervisor:
         return dict(self._specs)
 
     def status(self, name: str) -> tuple[ServerStatus, ...]:
-        """Ready, starting or stopped."""
+        """Ready, starting, about to start again, or stopped."""
         self._spec(name)
+        if name in self._crashed:
+            return (ServerStatus(server=name, instance=0, state="backing_off", exit_reason=self._crashed[name]),)
         waiting = len(self.waiting.get(name, ()))
         if name in self._ready:
             return (ServerStatus(server=name, instance=0, state="ready", place=self._ready[name][0]),)

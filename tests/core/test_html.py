@@ -45,6 +45,13 @@ class PageTests(SynchronousTestCase):
         plain = self.policy(Page(title="x", content=""))
         self.assertTrue("script-src" not in plain and "connect-src" not in plain, plain)
 
+    def test_the_icon_is_in_the_page(self) -> None:
+        """A browser asks nobody for one; the policy lets it in, and no other images unless they come from here."""
+        for connects, source in ((False, "img-src data:;"), (True, "img-src 'self' data:;")):
+            page = Page(title="x", content="", connects=connects)
+            self.assertEqual(1, page.body.count(b'<link rel="icon" href="data:image/svg+xml,'))
+            self.assertIn(source, self.policy(page))
+
     def test_pages_are_not_kept_and_not_guessed_at(self) -> None:
         """By the fields that every one of them is sent with."""
         fields = Page(title="x", content="").fields

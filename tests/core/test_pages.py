@@ -99,8 +99,9 @@ class _Checker(HTMLParser):
         self.references: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.references += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
-        if tag != "meta":
+        used = [value or "" for name, value in attrs if name in {"src", "href", "action"}]
+        self.references += [value for value in used if not value.startswith("data:")]
+        if tag not in {"meta", "link"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -22,7 +22,7 @@ class ServerPageTests(SynchronousTestCase):
     def test_names_and_lines_are_text(self) -> None:
         """Whatever a server prints, and whatever it is called."""
         for page in (
-            waiting_page(EVIL, 1.25, EVIL, [EVIL]),
+            waiting_page(EVIL, 1.25, 60, EVIL, [EVIL]),
             failed_page(EVIL, EVIL, [EVIL], EVIL),
             start_page(
                 [Card(title=EVIL, url=EVIL, category=EVIL, detail=EVIL, icon=EVIL, name=EVIL)],
@@ -36,15 +36,24 @@ class ServerPageTests(SynchronousTestCase):
 
     def test_who_waits_sees_the_log(self) -> None:
         """And for how long; without scripts the page comes again by itself."""
-        body = waiting_page("app", 12.34, "/b/server-proxy/events/app", ["one", "two"]).body.decode()
+        body = waiting_page("app", 12.34, 300, "/b/server-proxy/events/app", ["one", "two"]).body.decode()
         for words in (
-            '<span id="clock">12</span>',
+            '<span id="clock">12 seconds</span> ago',
+            "for which it has 5 minutes.",
             'data-seconds="12.3"',
             'data-events="/b/server-proxy/events/app"',
             ">one\ntwo\n</pre>",
             '<noscript><meta http-equiv="refresh"',
         ):
             self.assertIn(words, body)
+        self.assertIn(">1 second</span>", waiting_page("app", 1.9, 60, "/e", []).body.decode())
+
+    def test_who_may_not_read_the_log_has_none(self) -> None:
+        """But the time, and what becomes of it."""
+        body = waiting_page("app", 0, 60, "/e", None).body.decode()
+        self.assertNotIn("<pre", body)
+        self.assertIn('data-events="/e"', body)
+        self.assertIn("<script>", body)
 
     def test_a_failure_tells_what_the_reader_may_know(self) -> None:
         """Its reason; and the last lines, unless they are not for the reader, or there are none."""
@@ -54,6 +63,7 @@ class ServerPageTests(SynchronousTestCase):
         self.assertIn('<main class="alarm">', body)
         self.assertNotIn("<pre", failed_page("app", "x", None, "abc").body.decode())
         self.assertIn("The log of the proxy tells why", failed_page("app", "x", None, "abc").body.decode())
+        self.assertNotIn("<p>app", failed_page("app", "did not start", None, "abc").body.decode())
         self.assertIn("It has printed nothing", failed_page("app", "x", [], "abc").body.decode())
 
     def test_cards_stand_in_their_categories(self) -> None:

@@ -106,6 +106,9 @@ class EndpointTests(LauncherTestCase):
             told = client.pop()
             self.assertIn(b'event: state\ndata: {"state": "ready"}', told)
             self.assertEqual((sees, sees), (b'data: "before"' in told, b'data: "after"' in told))
+        self.supervisor.become_crashed(APP, "ended with exit status 3")
+        for client, words in ((near, b', "reason": "ended with exit status 3"'), (far, b""), (proxied, b"")):
+            self.assertIn(b'event: state\ndata: {"state": "backing_off"' + words + b"}\n\n", client.pop())
         near.reset()
         self.proxy.advance()
         self.supervisor.print(APP, "too late")
@@ -201,7 +204,9 @@ class ServerPagesTests(LauncherTestCase):
             self.assertIn(b"was late", page)
             self.assertIn(b"&lt;why&gt;", page)
             self.assertIn(b"Retry-After: 1", page)
-        self.assertNotIn(b"&lt;why&gt;", self.assert_status(503, self.look(address="192.0.2.1")))
+        elsewhere = self.assert_status(503, self.look(address="192.0.2.1"))
+        self.assertIn(b"grp/app did not start", elsewhere)
+        self.assertFalse(b"&lt;why&gt;" in elsewhere or b"was late" in elsewhere, elsewhere)
         self.assertEqual(1, len(self.supervisor.asked))
         self.assert_status(202, self.look("Sec-Fetch-User: ?1"))
         self.supervisor.become_failed(APP, "was late again")
@@ -210,9 +215,10 @@ class ServerPagesTests(LauncherTestCase):
         self.assertEqual(3, len(self.supervisor.asked))
 
     def test_programs_read_json(self) -> None:
-        """With the lines if they may see them."""
+        """With the reason and the lines if they may see them."""
         for address, has_lines in (("127.0.0.1", True), ("192.0.2.1", False)):
             client = self.get("/b/grp/app/", "Accept: application/json", address=address)
             self.supervisor.become_failed(APP, "was late")
             told = json.loads(self.assert_status(503, client).partition(b"\r\n\r\n")[2])
             self.assertEqual(("grp/app", has_lines), (told["server"], "lines" in told))
+            self.assertEqual("server grp/app " + ("was late" if has_lines else "did not start"), told["message"])

@@ -139,4 +139,5 @@ class ErrorTests(SynchronousTestCase):
         """The lines are for those who may see them."""
         error = ServerStartError("app", "was stopped", ["secret"], 3.0)
         self.assertEqual((str(error), error.lines, error.retry_seconds), ("server app was stopped", ("secret",), 3.0))
+        self.assertEqual(error.summary, "did not start")
         self.assertEqual(str(UnknownServerError("x")), "there is no server x")

@@ -135,7 +135,7 @@ class FailureTests(SupervisorCase):
             self.assertIn("server app was not ready in time", str(error))
             self.assertNotIn("oh dear", str(error))
             self.assertIn("oh dear", error.lines)
-        self.assertLess(time.monotonic() - start, 2 + 2)
+        self.assertLess(time.monotonic() - start, 2 * 4)  # one after the other
         await until(lambda: supervisor.status("app")[0].state == "failed", "it is killed")
         self.assertEqual(supervisor.status("app")[0].starts, 1)
 
@@ -154,7 +154,7 @@ class FailureTests(SupervisorCase):
         supervisor = self.supervise(app=ServerSpec(command=program("--mute"), timeout=Seconds(1.5)))
         start = time.monotonic()
         await self.assert_fails(supervisor.lease("app"), ServerStartError)
-        self.assertLess(time.monotonic() - start, 3)
+        self.assertLess(time.monotonic() - start, 5)  # what a question may take otherwise
 
     async def test_a_program_that_is_not_there_fails_at_once(self) -> None:
         """So does what cannot be executed, and each lease tries again."""
@@ -174,7 +174,7 @@ class FailureTests(SupervisorCase):
         ):
             for starts in (1, 2):
                 error = await self.assert_fails(supervisor.lease(name), ServerStartError)
-                self.assertEqual(error.reason, reason)
+                self.assertEqual((error.reason, error.summary), (reason, "did not start"))
                 (status,) = supervisor.status(name)
                 self.assertEqual((status.state, status.exit_reason), ("failed", reason))
                 self.assertEqual(status.starts, 0 if name == "user" else starts)
@@ -255,6 +255,7 @@ class FailureTests(SupervisorCase):
         )
         error = await self.assert_fails(supervisor.lease("app"), ServerStartError)
         self.assertEqual(error.reason, "was not ready in time (1 s): it ended with exit status 3")
+        self.assertEqual(error.summary, "was not ready in time (1 s)")
 
 
 class PlaceTests(SupervisorCase):
