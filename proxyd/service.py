@@ -46,7 +46,6 @@ from proxyd.metrics.lag import EventLoopLag
 from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import ApiSettings, Config, RouteSpec
-from proxyd.model.upstream import Upstream
 from proxyd.option import Port
 from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
@@ -548,11 +547,9 @@ class ProxyService(Service):
 
 def static_route(key: str, spec: RouteSpec) -> Route:
     """The route that a key and a section of the file describe."""
-    host, segments = place_of(key)
     options = RouteOptions(**{field.name: getattr(spec, field.name) for field in attrs.fields(RouteOptions)})
-    upstream = Upstream.parse(spec.upstream)
-    members = json.dumps({"target": upstream.url, "static": True})
-    return Route(key, upstream, segments, host, options, members)
+    members = json.dumps({"target": spec.upstream, "static": True})
+    return Route.told(key, members, place_of(key)[0], options)
 
 
 def options_reader(config: Config, kinds: Kinds) -> OptionsReader | None:

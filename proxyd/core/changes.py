@@ -14,7 +14,7 @@ _ROUTES_A_STEP = 2000
 class Change(NamedTuple):  # made in half the time of a frozen attrs class: there may be 100,000 at once
     """Route `key` is `route` from `revision` on; None: there is no such route any more.
 
-    `last_activity` counts seconds since the epoch, for a route that comes back from where it was kept; None: now.
+    `last_activity` counts seconds since the epoch, for a route that is kept somewhere: as it is there; None: now.
     """
 
     revision: int

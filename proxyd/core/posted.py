@@ -76,7 +76,7 @@ class RouteReader:
         elif not isinstance(host, str):
             raise RequestError(400, "host: expected text")
         try:
-            upstream = Upstream.parse(target)
+            Upstream.parse(target)
             options = self.read_options(posted) if self.read_options is not None else INHERITED
         except OptionError as error:
             raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
@@ -84,12 +84,12 @@ class RouteReader:
             raise RequestError(400, f"{RESERVED} in a path is reserved for logins")
         members = {name: value for name, value in posted.items() if name != "last_activity"}
         members["target"] = target
-        segments = place_of(key)[1]
-        if self.host_routing and segments:
-            host, segments = segments[0], segments[1:]
+        skipped = 0
+        if self.host_routing and (segments := place_of(key)[1]):
+            host, skipped = segments[0], 1
             members["host"] = host
         try:
             text = _encode(members)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
-        return Route(key, upstream, segments, host.lower().removesuffix("."), options, text)
+        return Route.told(key, text, host.lower().removesuffix("."), options, skipped=skipped)

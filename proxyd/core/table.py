@@ -135,12 +135,16 @@ class RouteTable:
         self.version += 1
         before = self._static
         self._static = {_place(route): route for route in routes}
-        covered = {_place(route) for route in self._changing.values()}
         for place in before.keys() | self._static.keys():
             old, new = before.get(place), self._static.get(place)
             # Of 100,000 routes most are the same objects, and need not be compared.
-            if old is not new and old != new and place not in covered:
+            if old is not new and old != new and not self._is_covered(place):
                 self._uncover(place, now)
+
+    def _is_covered(self, place: _Place) -> bool:
+        """Whether a route that a change brought answers there."""
+        entry = self._at(place)
+        return entry is not None and self._changing.get(entry.route.key) is entry.route
 
     def _at(self, place: _Place) -> Entry | None:
         return _get(self._trees, place)

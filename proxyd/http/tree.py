@@ -158,7 +158,7 @@ class RouteTree(StreamingResource):
         """Let something else than the route of `entry` answer, if it comes first."""
         if entry is not None and entry.route.host:
             return False
-        depth = 0 if entry is None else len(entry.route.segments)
+        depth = 0 if entry is None else entry.route.depth
         longest = (self._mounts[rank].longest(segments) for rank in (Rank.OWN, Rank.BUILT_IN))
         mount = max(filter(None, longest), key=itemgetter(0), default=None)
         if mount is not None and mount[0] > depth:

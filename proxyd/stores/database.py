@@ -30,8 +30,8 @@ _BUSY_SECONDS = 5
 # What a large change leaves of the write-ahead log; it would never shrink otherwise.
 _LOG_BYTES = 16 * 1024 * 1024
 
-Row = tuple[object, object, object, object]
-"""What is stored of a route: key, members, revision, last activity. It may be anything, if the file is damaged."""
+Row = tuple[object, object, object, object, object]
+"""What is stored of a route: key, members, revision, when it came, last activity. In a damaged file it is anything."""
 
 Work = Callable[["Database"], list[Change]]
 """A part of a transaction, and the changes that it makes."""
@@ -102,7 +102,7 @@ class Database:
     def rows(self) -> list[Row]:
         """All stored routes, by the revision that they came with."""
         try:
-            query = "SELECT key, members, revision, last_activity FROM route ORDER BY revision"
+            query = "SELECT key, members, revision, created, last_activity FROM route ORDER BY revision"
             return self._connection.execute(query).fetchall()
         except sqlite3.Error as error:
             raise StoreError(self._name, f"cannot be read: {words_of(error)}") from None
@@ -150,7 +150,7 @@ class Database:
             "INSERT OR REPLACE INTO route VALUES (?, ?, ?, ?, ?)",
             (route.key, _members_of(route), self.revision + 1, now, now),
         )
-        return [self._change(route.key, route)]
+        return [self._change(route.key, route, now)]
 
     def delete(self, key: str) -> list[Change]:
         """Delete a route; no change if there is none."""
@@ -173,14 +173,14 @@ class Database:
                 changes += self.put(route, now)
         return changes
 
-    def touch(self, activity: Sequence[tuple[float, str, int]]) -> list[Change]:
-        """Remember when something last happened: seconds, key, and revision, or it might be another route by now."""
-        self._connection.executemany("UPDATE route SET last_activity = ? WHERE key = ? AND revision = ?", activity)
+    def touch(self, activity: Sequence[tuple[float, str, float]]) -> list[Change]:
+        """Remember when something last happened: seconds, key, and when it came; it might be another route by now."""
+        self._connection.executemany("UPDATE route SET last_activity = ? WHERE key = ? AND created = ?", activity)
         return []
 
-    def _change(self, key: str, route: Route | None) -> Change:
+    def _change(self, key: str, route: Route | None, now: float | None = None) -> Change:
         self.revision += 1
-        return Change(self.revision, key, route)
+        return Change(self.revision, key, route, now)
 
     def _check_identity(self) -> None:
         """What is written to a file that has no name any more is lost."""

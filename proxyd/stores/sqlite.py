@@ -55,10 +55,14 @@ class SqliteStoreConfig(StoreConfig):
 
 @attrs.define(weakref_slot=False)
 class _Kept:
-    """A route that is in the file; `last_activity` is the one there."""
+    """A route that is in the file, and the times there.
+
+    It is known by when it came. Its revision would be 130 bytes more: a number for itself, and between these numbers
+    the room of whatever made them, which nobody can use.
+    """
 
     route: Route
-    revision: int
+    created: float
     last_activity: float
 
 
@@ -146,14 +150,17 @@ class SqliteRouteStore:
     def _follow(self, changes: Iterable[Change]) -> None:
         now = self._clock.seconds()
         for change in changes:
-            self._revision = change.revision
             if change.route is None:
                 self._kept.pop(change.key, None)
             else:
-                seconds = now if change.last_activity is None else change.last_activity
-                self._kept[change.key] = _Kept(change.route, change.revision, seconds)
-            for changed in self._watchers:
-                changed(change)
+                created = now if change.last_activity is None else change.last_activity
+                self._kept[change.key] = _Kept(change.route, created, created)
+            self._pass_on(change)
+
+    def _pass_on(self, change: Change) -> None:
+        self._revision = change.revision
+        for changed in self._watchers:
+            changed(change)
 
     # The beginning.
 
@@ -173,20 +180,20 @@ class SqliteRouteStore:
                 await deferLater(self._clock, 0)
             if self._is_closed:
                 raise StoreError(self._name, "was closed while it was opened")
-            changes = map(self._read, rows[start : start + _ROUTES_A_TURN])
-            self._follow(change for change in changes if change is not None)
+            for row in rows[start : start + _ROUTES_A_TURN]:
+                self._bring_back(row)
 
-    def _read(self, row: Row) -> Change | None:
-        """What brings a stored route back; None if it cannot be read any more, which leaves it where it is."""
-        key, members, revision, last_activity = row
+    def _bring_back(self, row: Row) -> None:
+        """Have a stored route again; one that cannot be read any more stays where it is."""
+        key, members, revision, created, last_activity = row
         try:
             if not isinstance(key, str) or self._reader.key_of(key) != key:
                 raise ValueError("its key does not begin with one slash, or ends with one")
             if not isinstance(members, str) or not isinstance(posted := json.loads(members), dict):
                 raise TypeError("it is not a JSON object")
-            if not isinstance(revision, int) or not isinstance(last_activity, float):
+            if not isinstance(revision, int) or not isinstance(created, float) or not isinstance(last_activity, float):
                 raise TypeError("its numbers are none")
-            return Change(revision, key, self._reader.read(key, posted), last_activity)
+            route = self._reader.read(key, posted)
         except (RequestError, RecursionError, TypeError, ValueError) as error:
             self._log.warn(
                 "store {store}: the route {prefix} is skipped: {reason}",
@@ -194,14 +201,16 @@ class SqliteRouteStore:
                 prefix=repr(key)[:200],
                 reason=str(error),
             )
-            return None
+        else:
+            self._kept[key] = _Kept(route, created, last_activity)
+            self._pass_on(Change(revision, key, route, last_activity))
 
     # Last activity.
 
     async def _write_activity(self) -> None:
         """Write when something last happened; of failures in a row the first one is told, and the end of them."""
         kept = list(self._kept.items())
-        times: list[tuple[float, str, int]] = []
+        times: list[tuple[float, str, float]] = []
         try:
             for start in range(0, len(kept), _ROUTES_A_TURN):
                 times += self._times(kept[start : start + _ROUTES_A_TURN])
@@ -217,19 +226,19 @@ class SqliteRouteStore:
                 self._is_failing = False
                 self._log.info("store {store}: works again", store=self._name)
 
-    def _times(self, routes: list[tuple[str, _Kept]]) -> list[tuple[float, str, int]]:
+    def _times(self, routes: list[tuple[str, _Kept]]) -> list[tuple[float, str, float]]:
         """What of it is not in the file."""
         return [
-            (entry.last_activity, key, kept.revision)
+            (entry.last_activity, key, kept.created)
             for key, kept in routes
             if (entry := self._entry_of(key)) is not None and entry.last_activity > kept.last_activity
         ]
 
-    async def _write_times(self, times: list[tuple[float, str, int]]) -> None:
+    async def _write_times(self, times: list[tuple[float, str, float]]) -> None:
         await self._ask(lambda database: database.touch(times))
-        for seconds, key, revision in times:
+        for seconds, key, created in times:
             kept = self._kept.get(key)
-            if kept is not None and kept.revision == revision:
+            if kept is not None and kept.created == created:
                 kept.last_activity = seconds
 
     def _unexpected(self, failure: Failure) -> None:

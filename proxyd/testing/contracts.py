@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -88,8 +87,8 @@ class RouteStoreContract(SynchronousTestCase):
 
     def test_replaced_entirely(self) -> None:
         """Nothing is left of a route that was put before, and the route that comes out is the one that went in."""
-        before = attrs.evolve(make_route("/a", "http://one"), members='{"target": "http://one", "x": 1}')
-        after = attrs.evolve(make_route("/a", "http://two"), members='{"target": "http://two", "y": 2}')
+        before = Route.told("/a", '{"target": "http://one", "x": 1}')
+        after = Route.told("/a", '{"target": "http://two", "y": 2}')
         self.result(self.store.put(before))
         change = self.result(self.store.put(after))
         self.assertEqual(after, change.route)

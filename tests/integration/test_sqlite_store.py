@@ -21,8 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import Process, script, wait_for
 
-# How many changes are asked for in `KillTests`; the process is killed somewhere in between.
-CHANGES = int(os.environ.get("PROXYD_TEST_CHANGES", "400"))
+# How many changes are asked for in `KillTests`, until the process is killed somewhere in between, and how often.
+CHANGES = int(os.environ.get("PROXYD_TEST_CHANGES", "300"))
+KILLS = int(os.environ.get("PROXYD_TEST_KILLS", "2"))
+CLIENTS = 8
 
 
 class StoreTests(SynchronousTestCase):
@@ -93,50 +95,71 @@ class KillTests(StoreTests):
     store = "{kind: sqlite}"
 
     def test_what_was_answered_survives_a_kill(self) -> None:
-        """Every change that was answered is there after `kill -9`, in the last form that was answered or asked for."""
+        """Every change that was answered is there after `kill -9`, in the last form that was answered or asked for.
+
+        Again and again, with the same file.
+        """
+        known: dict[str, str] = {}
+        for kill in range(KILLS):
+            asked, answered = self.change_until_killed(kill, known)
+            process = self.serve()
+            found = {key: route["target"] for key, route in self.routes().items()}
+            wrong = []
+            for key, targets in asked.items():
+                possible = targets[answered.get(key, 0) :]
+                if found.get(key, "") not in possible:
+                    wrong.append((key, possible, found.get(key)))
+            self.assertEqual(wrong, [])
+            untouched = {key: target for key, target in known.items() if key not in asked}
+            self.assertEqual({key: found.get(key) for key in untouched}, untouched)
+            self.assertLessEqual(found.keys(), asked.keys() | known.keys())
+            self.assertEqual(self.ask("POST", "/after", "http://h"), 201)
+            known = {**found, "/after": "http://h"}
+            self.stop(process)
+            if "PROXYD_TEST_KILLS" in os.environ:
+                print(
+                    f"kill {kill + 1}: of {CHANGES} changes {self.count} were answered, for {len(answered)} routes, "
+                    f"and 0 are lost; {len(found)} routes found"
+                )
+
+    def change_until_killed(self, seed: int, known: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, int]]:
+        """Kill a process while clients change routes.
+
+        Of each route: what it was before and what was asked for, in order, and which of these was answered last.
+        """
         process = self.serve()
         asked: dict[str, list[str]] = {}
         answered: dict[str, int] = {}
-        count = [0]
-        limit = random.randrange(CHANGES // 3, CHANGES * 2 // 3)
-        clients = 8
+        counts = [0] * CLIENTS
+        chosen = random.Random(seed)
+        limit = chosen.randrange(CHANGES // 4, CHANGES * 3 // 4)
+        seeds = [chosen.random() for _ in range(CLIENTS)]
 
         def work(client: int) -> None:
-            chooser = random.Random(client)
-            for number in range(CHANGES // clients):
-                key = f"/{client}/{chooser.randrange(CHANGES // clients // 2 or 1)}"
-                target = "" if number % 5 == 4 else f"http://h:{number + 1}"
-                asked.setdefault(key, [""]).append(target)
+            chooser = random.Random(seeds[client])
+            for number in range(CHANGES // CLIENTS):
+                key = f"/{client}/{chooser.randrange(CHANGES // CLIENTS // 2 or 1)}"
+                target = "" if number % 5 == 4 else f"http://h{seed}:{number + 1}"
+                asked.setdefault(key, [known.get(key, "")]).append(target)
                 try:
                     status = self.ask("POST" if target else "DELETE", key, target)
                 except (OSError, http.client.HTTPException):
                     return  # it was killed
                 assert status in {201, 204, 404}, status
                 answered[key] = len(asked[key]) - 1
-                count[0] += 1
+                counts[client] += 1
 
-        threads = [threading.Thread(target=work, args=(client,)) for client in range(clients)]
+        threads = [threading.Thread(target=work, args=(client,)) for client in range(CLIENTS)]
         for thread in threads:
             thread.start()
         with process.log_on_failure():
-            wait_for(lambda: count[0] >= limit, "enough changes", 120, 0.001)
+            wait_for(lambda: sum(counts) >= limit, "enough changes", 120, 0.001)
         process.send(signal.SIGKILL)
         process.wait()
         for thread in threads:
             thread.join()
-        process = self.serve()
-        found = self.routes()
-        wrong = []
-        for key, targets in asked.items():
-            possible = targets[answered.get(key, 0) :]
-            if found.get(key, {"target": ""})["target"] not in possible:
-                wrong.append((key, possible, found.get(key)))
-        self.assertEqual(wrong, [])
-        self.assertLessEqual(found.keys(), asked.keys())
-        self.assertEqual(self.ask("POST", "/after", "http://h"), 201)
-        self.stop(process)
-        if "PROXYD_TEST_CHANGES" in os.environ:
-            print(f"{count[0]} changes answered, {len(found)} routes found")
+        self.count = sum(counts)
+        return asked, answered
 
 
 class FaultTests(StoreTests):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import attrs
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import OptionError
@@ -107,6 +109,41 @@ class OptionTests(SynchronousTestCase):
         route = Route("/a", Upstream.parse("http://h"), ("a",))
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, route, "key", "/b")
         self.assertEqual((route.host, route.options, route.members), ("", INHERITED, ""))
+
+
+class RouteTests(SynchronousTestCase):
+    """What a route tells, and does not keep twice."""
+
+    def test_what_the_key_and_the_members_tell(self) -> None:
+        """Is the same as what is said in so many words, and takes no room."""
+        said = Route("/a/b", Upstream.parse("http://h:1"), ("a", "b"), "", INHERITED, '{"target": "http://h:1"}')
+        told = Route.told("/a/b", '{"target": "http://h:1"}')
+        self.assertEqual(said, told)
+        self.assertEqual((told.upstream.host, told.upstream.port, told.segments), ("h", 1, ("a", "b")))
+        self.assertEqual((said._upstream, said._segments), (None, 0))
+        hosted = Route("/h.org/b", Upstream.parse("http://h:1"), ("b",), "h.org", INHERITED, '{"target": "http://h:1"}')
+        self.assertEqual(hosted, Route.told("/h.org/b", '{"target": "http://h:1"}', "h.org", skipped=1))
+        self.assertEqual(hosted.segments, ("b",))
+
+    def test_what_they_do_not_tell(self) -> None:
+        """Is kept: another upstream, an upstream without members, segments of a pattern."""
+        upstream = Upstream.parse("http://other")
+        for route in (
+            Route("/a", upstream, ("a",), members='{"target": "http://h"}'),
+            Route("/a", upstream, ("a",)),
+            Route("a name", upstream, ("", ""), members='{"target": "http://other"}'),
+        ):
+            self.assertEqual(route.upstream, upstream)
+        self.assertEqual((route.segments, route.depth), (("", ""), 2))
+        self.assertNotEqual(Route("/a", upstream, ("a",)), Route("/a", Upstream.parse("http://h"), ("a",)))
+
+    @given(st.text(alphabet="/ab.", max_size=8), st.booleans())
+    def test_depth(self, key: str, is_hosted: bool) -> None:
+        """Is the number of segments, whatever the key looks like."""
+        skipped = int(is_hosted and bool(place_of(key)[1]))
+        route = Route.told(key, "{}", skipped=skipped)
+        self.assertEqual(route.depth, len(route.segments))
+        self.assertEqual(route.segments, place_of(key)[1][skipped:])
 
 
 class HeaderChangesTests(SynchronousTestCase):

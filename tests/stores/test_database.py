@@ -262,8 +262,8 @@ class MigrationTests(DatabaseCase):
                 old.executescript(schema.read_text(encoding="utf-8"))
             with closing(Database(self.path)) as database:
                 expected = [
-                    ("/a", '{"target": "http://h:1", "x": [1]}', 3, 1005.5),
-                    ("/ä ?", '{"target": "http://h:2"}', 5, 1001.0),
+                    ("/a", '{"target": "http://h:1", "x": [1]}', 3, 1000.0, 1005.5),
+                    ("/ä ?", '{"target": "http://h:2"}', 5, 1001.0, 1001.0),
                 ]
                 self.assertEqual((database.rows(), database.revision), (expected, 7))
                 self.assertEqual(database._connection.execute("PRAGMA user_version").fetchone(), (newest,))
