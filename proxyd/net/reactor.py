@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -133,7 +134,8 @@ class DataPathReactor:
             # Entirely off, or EPOLLHUP and EPOLLERR would come for ever. The number must leave the maps before it
             # is closed and used again; `fileno()` may be gone by now, so it is the one that was kept.
             del self._descriptors[selectable], self._selectables[fd], self._masks[fd]
-            self._epoll.unregister(fd)
+            with suppress(OSError):  # `ssl` closes the descriptor of a peer that is gone before its handshake
+                self._epoll.unregister(fd)
 
     # What the main reactor asks of a descriptor.
 

@@ -121,6 +121,17 @@ class UnixServerTests(TlsCase):
 class ServerTests(TlsCase):
     """What TLS adds to the contract."""
 
+    async def test_reset_before_the_handshake(self) -> None:
+        """The protocol hears of the end, and nothing of the connection is left, whatever had come before."""
+        for sent in (b"", b"\x16", b"GET / HTTP/1.1\r\n\r\n"):
+            protocol, theirs = self.begin()
+            theirs.sendall(sent)
+            RealPeer(theirs).reset()
+            await self.turn()
+            self.assertIsNotNone(protocol.reason, sent)
+            self.assertEqual([], self.reactor.getReaders())
+            self.assertEqual([], self.reactor.removeAll())
+
     async def test_what_is_written_before_the_handshake_waits_for_it(self) -> None:
         """Nothing goes out in plain text."""
         protocol, theirs = self.begin()
