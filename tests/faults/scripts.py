@@ -14,13 +14,16 @@ SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
+# One text message of a server: RFC 6455 §5.2.
+MESSAGE = b"\x81\x04pong"
 
 
 def breaking(wire: Wire) -> None:
     """Read the head of each request, and the four bytes of its body, and end as the last segment of its path says.
 
     `ok` answers, `early` without the body; `tunnel` takes everything behind its 101 and says nothing, `echo` sends it
-    back; `silent` never answers, `endless` never ends; `garbage` is no HTTP; anything else breaks off, `reset` by RST.
+    back, `talk` sends a message for each piece of it; `silent` never answers, `endless` never ends; `garbage` is no
+    HTTP; anything else breaks off, `reset` by RST.
     """
     while True:
         line = wire.head().partition(b"\r\n")[0].split(b" ")
@@ -30,13 +33,13 @@ def breaking(wire: Wire) -> None:
         if name == b"early":
             wire.send(OK)
             return
-        if name in {b"tunnel", b"echo"}:
+        if name in {b"tunnel", b"echo", b"talk"}:
             wire.send(SWITCHING)
             if name == b"tunnel":
                 wire.rest()
             while data := wire.buffer or wire.sock.recv(65536):
                 wire.buffer = b""
-                wire.send(data)
+                wire.send(data if name == b"echo" else MESSAGE)
             return
         if line[0] == b"POST":
             wire.exactly(4)
