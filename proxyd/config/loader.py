@@ -22,10 +22,12 @@ from proxyd.model.routes import place_of
 from proxyd.model.settings import Config
 
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}|)")
+_Pairs = dict[str, tuple[yaml.ScalarNode, yaml.Node]]
 _MAX_DEPTH = 64
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _FUNCTION_TAG = "!python"
-_TEXT_TAGS = (f"{_STANDARD_TAG}str", f"{_STANDARD_TAG}merge")  # a value `<<` merges nothing
+_MERGE_TAG = f"{_STANDARD_TAG}merge"
+_TEXT_TAGS = (f"{_STANDARD_TAG}str", _MERGE_TAG)  # a value `<<` merges nothing
 
 DEFAULT_LISTENERS = ({"kind": "http"},)
 """The listeners of a file that names none."""
@@ -97,6 +99,7 @@ class _Document:
         self._keys: dict[Path_, yaml.Mark] = {}
         self._values: dict[Path_, yaml.Mark] = {}
         self._functions: dict[Path_, str] = {}
+        self._merged: dict[yaml.Node, _Pairs] = {}
 
     def read(self, path: Path) -> None:
         try:
@@ -144,18 +147,7 @@ class _Document:
                 if key.value in own:
                     self._problems.append(_problem(_twice(own[key.value]), (*path, key.value), key.start_mark))
                 own.setdefault(key.value, key.start_mark)
-        try:
-            loader.flatten_mapping(node)
-        except yaml.MarkedYAMLError as error:
-            self._problems.append(_yaml_problem(error, path))
-            return
-        pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._problems.append(_problem("a key has to be text", path, key.start_mark))
-            else:
-                pairs[key.value] = key, value  # of a merged and an own key, the own one comes last and wins
-        for name, (key, value) in pairs.items():
+        for name, (key, value) in self._pairs(node, path).items():
             place = (*path, name)
             known = target.get(name)
             if known is None:
@@ -166,6 +158,34 @@ class _Document:
                     self._merge(loader, known, value, place)
             else:
                 self._problems.append(_problem(_twice(self._keys[place]), place, key.start_mark))
+
+    def _pairs(self, node: yaml.MappingNode, path: Path_) -> _Pairs:
+        """The keys and values of `node` by name, with what `<<` brings: own ones win, then those of an earlier section.
+
+        PyYAML's own way depends on its release, and on objects being the same. Each section is looked at once, however
+        often it is used; one that merges itself adds nothing.
+        """
+        known = self._merged.get(node)
+        if known is not None:
+            return known
+        self._merged[node] = {}
+        merged: _Pairs = {}
+        own: _Pairs = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._problems.append(_problem("a key has to be text", path, key.start_mark))
+            elif key.tag == _MERGE_TAG:
+                for section in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(section, yaml.MappingNode):
+                        for name, pair in self._pairs(section, path).items():
+                            merged.setdefault(name, pair)
+                    else:
+                        words = "<< takes a section, or a list of sections"
+                        self._problems.append(_problem(words, path, section.start_mark))
+            else:
+                own[key.value] = key, value
+        pairs = self._merged[node] = {**merged, **own}
+        return pairs
 
     def _plain(self, loader: Yaml12Loader, node: yaml.Node, path: Path_) -> Any:
         self._values[path] = node.start_mark

@@ -504,6 +504,7 @@ class StructureTests(SynchronousTestCase):
               /own: {<<: *a, upstream: http://own}
               /after: {upstream: http://own, <<: *a}
               /both: {<<: [*b, *a]}
+              /twice: {<<: *b, <<: *a}
             """),
             KINDS,
         )
@@ -511,6 +512,7 @@ class StructureTests(SynchronousTestCase):
         self.assertEqual(found["/own"], ("http://own", True, None))
         self.assertEqual(found["/after"], ("http://own", True, None))
         self.assertEqual(found["/both"], ("http://b", True, True))
+        self.assertEqual(found["/twice"], found["/both"])
 
     def test_a_problem_in_a_merged_section_is_pointed_at_where_it_is_written(self) -> None:
         """The place is that of the anchor's text, the path that of the alias, for each use."""
@@ -522,11 +524,11 @@ class StructureTests(SynchronousTestCase):
 
     def test_a_merge_key_takes_sections_only(self) -> None:
         """`<<` with anything else is an error, and not the end of the check."""
-        words = "for merging, but found scalar while constructing a mapping"
+        words = "<< takes a section, or a list of sections"
         self.assert_problems(
             "limits: {<<: 5}\nlog: {<<: [a]}\nhost_routing: 5\n",
-            f"f:1:14: limits: expected a mapping or list of mappings {words}",
-            f"f:2:12: log: expected a mapping {words}",
+            f"f:1:14: limits: {words}",
+            f"f:2:12: log: {words}",
             "f:3:15: host_routing: expected true or false, got 5",
         )
 
