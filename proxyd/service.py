@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -26,7 +26,7 @@ from proxyd.api.metrics import MetricsApi
 from proxyd.api.resource import ApiLog, ApiResource
 from proxyd.api.rest import RestApi
 from proxyd.api.tokens import api_tokens, state_directory
-from proxyd.auth.reporting import activity_reports
+from proxyd.auth.reporting import activity_reports, is_reported_alike
 from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
@@ -114,12 +114,14 @@ class ProxyService(Service):
         self.meters: Meters | ChpMeters | None = None
         self._lag: EventLoopLag | None = None
         self._stalls: StallWatch | None = None
+        self._stall_observer: LogObserver | None = None
         self._opened = 0.0
         self.notifier = Notifier(environ, reactor)
         # The limits of descriptors that were there before we raised ours: children get them again.
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
         self.supervisor: Supervisor | None = None
+        self._activity = Activity(time.time, config.activity.ignore)
         self._reports: ActivityReports | None = None
         self._rest: RestApi | None = None
         self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
@@ -168,8 +170,7 @@ class ProxyService(Service):
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
-        activity = Activity(time.time, config.activity.ignore)
-        self._reports = activity_reports(config, self._environ, self._reactor, lambda: activity.last)
+        self._reports = self._make_reports(config)
         data_path = self.data_path = DataPath(
             config,
             self._kinds,
@@ -182,7 +183,7 @@ class ProxyService(Service):
             front=self._front,
             cookie_key=self._cookie_key,
             environ=self._environ,
-            touch_of=activity.touch_of,
+            touch_of=self._activity.touch_of,
         )
         exposition = self._make_exposition(data_path)
         if config.metrics.has_listener and exposition is not None:
@@ -215,6 +216,9 @@ class ProxyService(Service):
             environ=self._environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
         )
+
+    def _make_reports(self, config: Config) -> ActivityReports | None:
+        return activity_reports(config, self._environ, self._reactor, lambda: self._activity.last)
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:
@@ -257,7 +261,7 @@ class ProxyService(Service):
 
     def _make_stall_log(self) -> Logger:
         log = self._config.log
-        observer = LogObserver(self.writer.write_from_thread, log.format, log.level)
+        observer = self._stall_observer = LogObserver(self.writer.write_from_thread, log.format, log.level)
         return Logger(namespace="proxyd.system.stalls", observer=observer)
 
     def _make_store(self) -> IRouteStore:
@@ -431,9 +435,11 @@ class ProxyService(Service):
         }
         take_data_path = data_path.prepare(config, plan.new_listeners)
         take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
+        take_reports = self._prepare_reports(config)
 
         def take() -> Report:
             access_writer = self._take_files(config)
+            take_reports()
             take_data_path(access_writer)
             if take_tls is not None:
                 take_tls()
@@ -441,6 +447,25 @@ class ProxyService(Service):
             self.feed.set_static(routes.values())
             exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
+
+        return take
+
+    def _prepare_reports(self, config: Config) -> Callable[[], None]:
+        """Look at what reports of activity need; those that go on as they are keep their pace."""
+        if is_reported_alike(self._config, config):
+            return lambda: None
+        try:
+            reports = self._make_reports(config)
+        except OptionError as error:
+            raise ConfigError([Problem(str(error), ".".join(map(str, error.path)))]) from None
+
+        def take() -> None:
+            self._activity.ignore(config.activity.ignore)
+            before, self._reports = self._reports, reports
+            if before is not None:
+                before.stop()
+            if reports is not None:
+                reports.start()
 
         return take
 
@@ -467,7 +492,11 @@ class ProxyService(Service):
         if config.pid_file != running.pid_file:
             self._remove_pid_file()
         self._config = config
-        self.observer().configure(config.log.format, config.log.level)
+        for observer in (self.observer(), self._stall_observer):
+            if observer is not None:
+                observer.configure(config.log.format, config.log.level)
+        if self._stalls is not None and config.log.stall_after != running.log.stall_after:
+            self._stalls.restart(config.log.stall_after)
         before, self._access_writer = self._access_writer, access_writer
         if before is not None:
             self._dropped_before += before.dropped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -191,6 +192,11 @@ class ReloadCase(ServiceCase):
         return resource
 
 
+def threads_named(name: str) -> int:
+    """How many threads have this name."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
 class ApplicationTests(ReloadCase):
     """Everything that can be applied is, at once."""
 
@@ -318,6 +324,57 @@ class ApplicationTests(ReloadCase):
         service = self.serve("")
         self.applied(service, "drain_seconds: 7")
         self.assertEqual(service._config.drain_seconds, 7)
+
+    def test_the_watch_for_stalls(self) -> None:
+        """It goes by another time, and writes in another form; what it has counted stays."""
+        service = self.serve("")
+        assert service._stalls is not None
+        assert service._stall_observer is not None
+        service._stalls.count = 3
+        self.applied(service, "log: {stall_after: 7s, format: json}")
+        self.assertEqual((service._stalls._seconds, service._stalls.count), (7, 3))
+        self.assertIs(service._stall_observer._format, service.observer()._format)
+        self.assertEqual(threads_named("proxyd-stalls"), 1)
+        self.applied(service, "log: {stall_after: 0s}")
+        self.assertEqual(threads_named("proxyd-stalls"), 0)
+        self.applied(service, "log: {stall_after: 5s}")
+        self.assertEqual(threads_named("proxyd-stalls"), 1)
+
+    def test_reports_of_activity(self) -> None:
+        """They begin, change and end; without a change of theirs, they keep their pace."""
+        settings = "activity: {url: http://127.0.0.1:1/a, token: secret, interval: %s, ignore: [%s]}"
+        service = self.serve("")
+        self.assertIsNone(service._reports)
+        self.applied(service, settings % ("60s", "/quiet"))
+        reports = service._reports
+        assert reports is not None
+        self.assertEqual(reports._interval, 60)
+        self.assertIsNone(service._activity.touch_of(b"/quiet"))
+        self.applied(service, settings % ("60s", "/quiet") + "\ndrain_seconds: 7")
+        self.assertIs(service._reports, reports)
+        self.applied(service, settings % ("90s", "/other") + "\ndrain_seconds: 7")
+        self.assertEqual((reports._call is not None and reports._call.active(), reports._interval), (False, 0))
+        assert service._reports is not None
+        self.assertEqual(service._reports._interval, 90)
+        self.assertIsNotNone(service._activity.touch_of(b"/quiet"))
+        report = self.reload(service, "activity: {url: http://127.0.0.1:1/a}\ndrain_seconds: 7")
+        self.assertIn("activity.token: is needed", str(report.problems[0]))
+        self.assertIsNotNone(service._reports)
+        self.applied(service, "drain_seconds: 7")
+        self.assertIsNone(service._reports)
+
+    def test_the_mode_of_a_socket(self) -> None:
+        """Is that of the file, or what the umask leaves; a socket that somebody has removed harms nobody."""
+        path = self.directory / "http.sock"
+        listener = "listeners: [{kind: http, socket: http.sock%s}]\n"
+        service = self.serve(listener % "")
+        made = path.stat().st_mode & 0o777
+        self.applied(service, listener % ", mode: 0600, backlog: 7")
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        self.applied(service, listener % "")
+        self.assertEqual(path.stat().st_mode & 0o777, made)
+        path.unlink()
+        self.assertEqual(self.applied(service, listener % ", mode: 0600"), ("listeners[0].mode",))
 
     def test_redirects(self) -> None:
         """They lead to where the file says now."""

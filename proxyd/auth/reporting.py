@@ -57,6 +57,11 @@ def activity_reports(
     )
 
 
+def is_reported_alike(one: Config, other: Config) -> bool:
+    """Whether both have the same reports."""
+    return (one.activity, _hub_section(one)) == (other.activity, _hub_section(other))
+
+
 def _hub_section(config: Config) -> HubAuthConfig | None:
     own = (spec.auth for spec in (*config.routes.values(), *config.patterns))
     sections = (config.route_defaults.auth, config.auth, *own)

@@ -25,13 +25,14 @@ APPLIED = _paths(
     {
         "": "allow_anonymous base_url default_url drain_delay_seconds drain_seconds jupyter_config patterns pid_file "
         "python_path root_server routes server_packages servers start_page state_directory trusted_proxies",
-        "api": "open tls.* token tokens",
+        "activity": "force_alive ignore interval server_name token url",
+        "api": "open tls tls.* token tokens",
         "auth": "*",
         "errors": "directory statuses target",
         "health": "live ready",
         "limits": "api_body api_bulk_body body chunk_line connections connections_per_client header_count header_line "
         "headers interim_responses request_line requests_per_client rewrite_body route_path target trailers",
-        "log": "access access_file format level",
+        "log": "access access_file format level stall_after",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
         "ports": "allow enabled hosts rewrite_response",
         "route_defaults": "*",
@@ -41,9 +42,7 @@ APPLIED = _paths(
 NEEDS_RESTART = _paths(
     {
         "": "api host_routing workers",
-        "activity": "force_alive ignore interval server_name token url",
-        "api": "address port route_options socket tls",
-        "log": "stall_after",
+        "api": "address port route_options socket",
         "metrics": "address enabled names port socket",
         "store": "*",
     }
@@ -52,11 +51,11 @@ NEEDS_RESTART = _paths(
 # The same for the options of listeners, of whatever kind.
 LISTENER_APPLIED = _paths(
     {
-        "": "certificate_directories certificates ciphers client_ca client_certificates dhparam maximum_version "
-        "minimum_version to_port"
+        "": "backlog certificate_directories certificates ciphers client_ca client_certificates dhparam "
+        "maximum_version minimum_version mode proxy_protocol to_port"
     }
 )
-LISTENER_NEEDS_RESTART = _paths({"": "address backlog mode port proxy_protocol socket"})
+LISTENER_NEEDS_RESTART = _paths({"": "address port socket"})
 
 # Of more routes or servers than these the report says only that there are some.
 _MAX_NAMED = 20
@@ -182,11 +181,13 @@ class _Comparison:
 
     def _listener(self, old: Any, new: Any, path: str) -> Any:
         values = {}
+        # Permissions are those of the socket that is there.
+        waiting = set() if _place(old) == _place(new) else {"mode"}
         for field in attrs.fields(type(new)):
             before, after = getattr(old, field.name), getattr(new, field.name)
             if before == after:
                 continue
-            if field.name in LISTENER_APPLIED:
+            if field.name in LISTENER_APPLIED - waiting:
                 self.applied.append(f"{path}.{field.name}")
             else:
                 self.needs_restart.append(f"{path}.{field.name}")

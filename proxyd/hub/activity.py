@@ -29,8 +29,13 @@ class Activity:
 
     def __init__(self, wall_clock: Callable[[], float], ignored: Iterable[str] = ()) -> None:
         self._wall_clock = wall_clock
-        self._ignored = [re.compile(pattern.encode()) for pattern in ignored]
+        self._ignored: list[re.Pattern[bytes]] = []
+        self.ignore(ignored)
         self.last = wall_clock()
+
+    def ignore(self, patterns: Iterable[str]) -> None:
+        """Have other regular expressions from now on."""
+        self._ignored = [re.compile(pattern.encode()) for pattern in patterns]
 
     def touch(self) -> None:
         """Something happens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,7 +13,7 @@ from zope.interface import implementer
 from proxyd.errors import OptionError
 from proxyd.interfaces import IListener
 from proxyd.kinds import Kind
-from proxyd.listeners.sockets import identity, is_at, open_tcp, open_unix, remove_unix
+from proxyd.listeners.sockets import identity, is_at, open_tcp, open_unix, remove_unix, set_mode
 from proxyd.model.settings import ListenerConfig
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.net.certificates import ServerTls
@@ -146,13 +147,41 @@ class HttpListener:
         return port
 
     def prepare(self, config: object) -> Callable[[], None]:
-        """Read certificates and keys again, those of other settings if `config` has some."""
-        tls = self.tls
-        if tls is None or not isinstance(config, ServerTlsSettings):
-            return _nothing
-        loaded = ServerTls(config)
-        loaded.load()
-        return lambda: tls.take(loaded)
+        """Read certificates and keys again, those of other settings if `config` has some.
+
+        `config` is another section for the same place, or other settings of TLS, None for no TLS any more.
+        """
+        loaded = ServerTls(config) if isinstance(config, ServerTlsSettings) else None
+        if loaded is not None:
+            loaded.load()
+
+        def take() -> None:
+            other = config if isinstance(config, HttpConfig) else self._config
+            before, self._config = self._config, other
+            has_tls, self.scheme = self.scheme == "https", "http" if loaded is None else "https"
+            if self.tls is None or loaded is None:
+                self.tls = loaded
+            else:
+                self.tls.take(loaded)
+            if (has_tls, before.proxy_protocol) != (loaded is not None, other.proxy_protocol):
+                self._replace_ports()
+            if before.backlog != other.backlog:
+                for port in self._ports:
+                    port.set_backlog(other.backlog)
+            if before.mode != other.mode and self._identity is not None:
+                with suppress(OSError):  # somebody has removed it
+                    set_mode(other.socket, other.mode)
+
+        return take
+
+    def _replace_ports(self) -> None:
+        """Serve those who come from now on in another way; who comes in between waits in the same queue."""
+        self._ports, before = [], self._ports
+        for old in before:
+            port = self._make_port(old.hand_on())
+            port.is_shared = old.is_shared
+            self._ports.append(port)
+            port.startListening()
 
     def refresh(self) -> None:
         """Read the certificates again if they have changed."""
@@ -172,10 +201,6 @@ class HttpListener:
             remove_unix(self._config.socket, self._identity)
             self._identity = None
         return DeferredList([done for done in closing if done is not None]).addCallback(lambda _: None)
-
-
-def _nothing() -> None:
-    """There is nothing to take."""
 
 
 def build_https(config: HttpsConfig, make_site: SiteMaker, reactor: DataPathReactor) -> HttpListener:

@@ -51,8 +51,10 @@ class RedirectListener(HttpListener):
 
     def prepare(self, config: object) -> Callable[[], None]:
         """Redirect to the port of other settings."""
+        take_place = super().prepare(config)
 
         def take() -> None:
+            take_place()
             if isinstance(config, RedirectConfig):
                 self.site.resource = RedirectResource(config.to_port)
                 self.purpose = _purpose(config)

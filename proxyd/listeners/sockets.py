@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from proxyd.errors import ListenError
 
@@ -57,12 +59,23 @@ def open_unix(path: str, backlog: int, mode: int | None = None) -> socket.socket
         sock.setblocking(False)
         sock.bind(path)
         if mode is not None:
-            os.chmod(path, mode)
+            set_mode(path, mode)
         sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise ListenError(path, _reason(error)) from None
     return sock
+
+
+def set_mode(path: str, mode: int | None) -> None:
+    """Set the permissions of a unix socket; None: what the umask leaves.
+
+    Raises `OSError`.
+    """
+    if mode is None:
+        found = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        mode = 0o777 & ~int(found[1] if found is not None else "022", 8)  # to ask the system would change it
+    os.chmod(path, mode)
 
 
 def is_at(sock: socket.socket, address: str, port: int, path: str) -> bool:

@@ -257,6 +257,18 @@ class DataPathPort(tcp.Port):
         self.numberAccepts = 100
         self.startReading()
 
+    def set_backlog(self, backlog: int) -> None:
+        """Let so many connections wait to be accepted; of a socket that is shared, others decide."""
+        if not self.is_shared:
+            self.listening.listen(backlog)
+
+    def hand_on(self) -> socket.socket:
+        """Stop, while clients go on being accepted: by another port, with the socket that is given back."""
+        sock = self.listening.dup()
+        self._shouldShutdown = False
+        self.stopListening()
+        return sock
+
     def adopt(self, sock: socket.socket, client: Any) -> None:
         """Serve a connection that was accepted elsewhere, of a client at the address `client`, empty if unknown."""
         protocol = self._protocols.buildProtocol(None)

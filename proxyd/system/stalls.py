@@ -50,6 +50,14 @@ class StallWatch:
         self._thread = threading.Thread(target=self._run, name="proxyd-stalls", daemon=True)
         self._thread.start()
 
+    def restart(self, seconds: float) -> None:
+        """Go by other `seconds` from now on; those that there were stay counted. Called in the loop's thread."""
+        self.stop()
+        self._seconds, self._interval = seconds, seconds / _LOOKS
+        self._turned, self._is_stalled = None, False
+        self._is_over = threading.Event()
+        self.start()
+
     def stop(self) -> None:
         """End."""
         self._is_over.set()

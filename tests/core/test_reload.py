@@ -272,7 +272,18 @@ class ListenerTests(SynchronousTestCase):
         """One goes and one comes."""
         changed = self.compared("{kind: http, port: 1}", f"{{kind: https, port: 1, {TLS}}}")
         self.assertEqual(changed, ((), ("listeners[0]", "listeners")))
-        self.assertEqual(self.compared("{kind: http}", "{kind: http, backlog: 7}")[1], ("listeners[0].backlog",))
+
+    def test_its_ways_are_applied(self) -> None:
+        """To the one that listens."""
+        changed = self.compared("{kind: http}", "{kind: http, backlog: 7, proxy_protocol: true}")
+        self.assertEqual(changed, (("listeners[0].backlog", "listeners[0].proxy_protocol"), ()))
+        changed = self.compared("{kind: http, socket: s}", "{kind: http, socket: s, mode: 0600}")
+        self.assertEqual(changed, (("listeners[0].mode",), ()))
+
+    def test_permissions_of_another_socket(self) -> None:
+        """Wait for it."""
+        changed = self.compared("{kind: http}", "{kind: http, socket: s, mode: 0600, backlog: 7}")
+        self.assertEqual(changed, (("listeners[0].backlog",), ("listeners[0].socket", "listeners[0].mode")))
 
 
 class ReportTests(SynchronousTestCase):

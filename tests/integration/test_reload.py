@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 from tests.integration.test_tls import HANDSHAKE, Application, TlsCase
 from tests.support import Process, free_port, script, wait_for
-from tests.wire import ScriptedUpstream, Wire, connect
+from tests.wire import ScriptedUpstream, Wire, connect, get
 
 PATIENCE_SECONDS = 30.0
 # Each client has asked so often between two reloads.
@@ -136,6 +136,60 @@ class ReloadTests(TlsCase):
         fresh = self.secure(secure)
         self.assertIn(("DNS", "own-6.test"), (fresh.sock.getpeercert() or {})["subjectAltName"])  # type: ignore[attr-defined]
         fresh.close()
+        self.assertNotIn("Traceback", process.log)
+
+    def test_listeners_change_their_ways(self) -> None:
+        """PROXY headers, TLS of the API, and how many may wait: nobody is refused, and who is there goes on."""
+        upstream = ScriptedUpstream(self, Application())
+        tls = f"{{certificates: [{{certificate: {self.issued.certificate}, key: {self.issued.key}}}]}}"
+
+        def settings(proxied: str, api_tls: str, backlog: int) -> str:
+            return (
+                f"listeners: [{{kind: http, port: 0, proxy_protocol: {proxied}, backlog: {backlog}}}]\n"
+                f"api: {{port: 0, open: true{api_tls}}}\nroutes: {{/: '{upstream.url}'}}\n"
+            )
+
+        process = self.serve(settings("false", "", 512))
+        port, api_port = self.port_of(process, "Proxying http:"), self.port_of(process, "Proxy API at http:")
+        kept, is_over = connect(port), Event()
+        refused: list[OSError] = []
+
+        def keep_coming() -> None:
+            while not is_over.is_set():
+                for each in (port, api_port):
+                    try:
+                        connect(each).close()
+                    except OSError as error:
+                        refused.append(error)
+
+        coming = Thread(target=keep_coming)
+        coming.start()
+        try:
+            self.assertEqual(self.ask(kept), (200, b"ok"))
+            told = self.reload(process, settings("true", f", tls: {tls}", 512))
+            self.assertIn("applied: listeners[0].proxy_protocol, api.tls", told)
+            self.assertEqual(self.ask(kept), (200, b"ok"))
+            announced = connect(port)
+            announced.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
+            self.assertEqual(self.ask(announced), (200, b"ok"))
+            plain = connect(port)
+            plain.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            self.assertEqual(plain.rest(), b"")
+            secure = self.secure(api_port)
+            secure.send(b"GET /api/routes HTTP/1.1\r\nHost: test\r\n\r\n")
+            self.assertIn(b" 200 ", secure.message()[0])
+            told = self.reload(process, settings("false", "", 7))
+            self.assertIn("applied: listeners[0].backlog, listeners[0].proxy_protocol, api.tls", told)
+            self.assertEqual([self.ask(wire) for wire in (kept, announced, connect(port))], [(200, b"ok")] * 3)
+            secure.send(b"GET /api/routes HTTP/1.1\r\nHost: test\r\n\r\n")
+            self.assertIn(b" 200 ", secure.message()[0])
+            self.assertIn(b" 200 ", get(api_port, "/api/routes")[0])
+        finally:
+            is_over.set()
+            coming.join(PATIENCE_SECONDS)
+        self.assertEqual(refused, [])
+        process.send(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
         self.assertNotIn("Traceback", process.log)
 
     def test_signals_in_a_row(self) -> None:

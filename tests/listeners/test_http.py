@@ -72,10 +72,37 @@ class HttpListenerTests(TestCase):
     async def test_the_backlog_is_that_of_the_configuration(self) -> None:
         """As the kernel has it."""
         listener = self.make(port=Port(0), backlog=7)
+
+        def backlog() -> tuple[int]:
+            information = listener._ports[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            return struct.unpack_from("I", information, 28)  # tcpi_sacked: of a listener, the backlog
+
         listener.open()
-        information = listener._ports[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        self.assertEqual(struct.unpack_from("I", information, 28), (7,))  # tcpi_sacked: of a listener, the backlog
+        self.assertEqual(backlog(), (7,))
+        listener.prepare(HttpConfig(port=Port(0), backlog=11))()
+        self.assertEqual(backlog(), (11,))
         await listener.close()
+
+    async def test_it_goes_on_with_the_same_socket(self) -> None:
+        """With TLS or without: who has come meanwhile is served, and an inherited socket goes on when we are gone."""
+        (sock,) = open_tcp("127.0.0.1", 0, 5)
+        self.addCleanup(sock.close)
+        address = sock.getsockname()
+        issued = Authority(self.mktemp()).issue("localhost")
+        listener = self.make(port=Port(address[1]))
+        listener.inherit(InheritedSockets([("web", sock.dup())]))
+        listener.open()
+        waiting = socket.create_connection(address, 10)
+        self.addCleanup(waiting.close)
+        for tls, scheme in ((HttpsConfig(certificates=(issued.option,)), "https"), (None, "http")):
+            listener.prepare(tls)()
+            self.assertEqual(listener.where, f"{scheme}://127.0.0.1:{address[1]}")
+            self.assertTrue(listener._ports[0].is_shared)
+        await listener.close()
+        waiting.close()
+        with socket.create_connection(address, 10):
+            sock.settimeout(10)
+            sock.accept()[0].close()
 
     async def test_an_inherited_socket(self) -> None:
         """It is listened on instead, and goes on listening, and lying on disk, when we are gone."""
