@@ -52,6 +52,7 @@ from proxyd.stores.environment import StoreEnvironment
 from proxyd.stores.feed import TableFeed
 from proxyd.supervisor.supervisor import Supervisor
 from proxyd.system.activation import InheritedSockets
+from proxyd.system.clock import WallClock, keep_steady
 from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
 from proxyd.system.signals import answer_requests, leave_last_words
@@ -104,7 +105,7 @@ class ProxyService(Service):
         self._dropped_before = 0
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
-        self.feed = TableFeed(self.table, reactor, reactor.seconds)
+        self.feed = TableFeed(self.table, reactor, WallClock(reactor).seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
@@ -159,6 +160,7 @@ class ProxyService(Service):
         """
         config = self._config
         leave_last_words()
+        keep_steady(self._reactor)
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
@@ -267,7 +269,7 @@ class ProxyService(Service):
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
         state = state_directory(self._config.state_directory, self._environ)
-        environment = StoreEnvironment(self._reactor, directory, self.reader, self.table.get, state)
+        environment = StoreEnvironment(WallClock(self._reactor), directory, self.reader, self.table.get, state)
         section = self._config.store
         store: IRouteStore = self._kinds.of_config(section).build(section, environment)
         return store

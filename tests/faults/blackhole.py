@@ -1,0 +1,20 @@
+"""A port that swallows connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def blackhole() -> Iterator[int]:
+    """A port at which nobody answers a SYN: its queue is full, and the kernel drops what comes."""
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # one fits the queue
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
