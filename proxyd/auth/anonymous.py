@@ -39,9 +39,7 @@ class AnonymousAuthenticator:
         """Let everybody in."""
         names = own_cookies(cookies_in(head.get_all(b"cookie")), self._environment.cookies)
         touch = self._environment.touch_of(head.target.partition(b"?")[0])
-        if touch is not None:
-            touch()
-        elif not names and not self._hidden:
+        if touch is None and not names and not self._hidden:
             return ANYBODY
         return Admit(strip=attrs.evolve(self._hidden, cookies=names), touch=touch)
 

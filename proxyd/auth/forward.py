@@ -119,9 +119,6 @@ class ForwardAuthenticator:
         return Answer(reply.status, fields, reply.body, "the service of auth does not admit it")
 
     def _admit(self, head: RequestHead, reply: Reply) -> Admit:
-        touch = self._environment.touch_of(head.target.partition(b"?")[0])
-        if touch is not None:
-            touch()
         cookies = cookies_in(head.get_all(b"cookie"))
         told = [(self._passed[name.lower()], value) for name, value in reply.fields if name.lower() in self._passed]
         users = (reply.get(name) for name in _NAMES_OF_USERS)
@@ -133,7 +130,7 @@ class ForwardAuthenticator:
             set_cookies=tuple(value for own, value in reply.fields if own.lower() == b"set-cookie")
             if self._sets_cookies
             else (),
-            touch=touch,
+            touch=self._environment.touch_of(head.target.partition(b"?")[0]),
         )
 
     def serve(self, head: RequestHead, peer: Peer, path: bytes, query: bytes, body: bytes) -> Answer:

@@ -175,9 +175,6 @@ class HubAuthenticator:
             and is_foreign(head, peer, self._public_host)
         ):
             return Answer(403, detail="a page of another origin asks with the cookie of somebody who is logged in")
-        touch = self._environment.touch_of(path)
-        if touch is not None:
-            touch()
         hidden = self._cookies.hidden(name for name, _ in cookies)
         fields, arguments = _HIDDEN[credential.place]
         return Admit(
@@ -187,7 +184,7 @@ class HubAuthenticator:
             ),
             add=((FIELD, visitor.info),) if self._tells_field else (),
             add_arguments=((ARGUMENT, visitor.info),) if self._tells_argument else (),
-            touch=touch,
+            touch=self._environment.touch_of(path),
         )
 
     def _ask_to_log_in(self, head: RequestHead, peer: Peer, path: bytes, cookies: _Cookies) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from proxyd.auth.hubsettings import HubAuthConfig, hub_place
+from proxyd.config.hub import is_under_hub
 from proxyd.errors import OptionError
 from proxyd.hub.activity import ActivityReports
 from proxyd.hub.asking import AskerTls, can_be_asked
@@ -32,7 +33,8 @@ def activity_reports(
     """
     settings = config.activity
     hub = _hub_section(config)
-    if not settings.url and hub is None:
+    has_token = bool(environ.get("JUPYTERHUB_API_TOKEN") or environ.get("JPY_API_TOKEN") or settings.token)
+    if not settings.url and hub is None and not (is_under_hub(environ) and has_token):
         return None
     url = settings.url or environ.get("JUPYTERHUB_ACTIVITY_URL", "")
     if not url:

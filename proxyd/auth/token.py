@@ -106,11 +106,11 @@ class TokenAuthenticator:
         token = _token_in(head)
         wait = self._wait(head, peer) if token is not None else 0.0
         if token is not None and not wait and self._which(token) is not None:
-            return Admit(identity=_HOLDER, strip=Strip(cookies=names, fields=frozenset({b"authorization"})))
+            return self._admit(head, Strip(cookies=names, fields=frozenset({b"authorization"})))
         if self._has_login(cookies):
             if (head.upgrade or head.method not in SAFE_METHODS) and is_foreign(head, peer):
                 return Answer(403, detail="a page of another origin asks with the cookie of somebody who is logged in")
-            return Admit(identity=_HOLDER, strip=Strip(cookies=names))
+            return self._admit(head, Strip(cookies=names))
         if wait:
             return _too_many(wait)
         if token is not None:
@@ -125,6 +125,9 @@ class TokenAuthenticator:
             location = self._login if len(target) > _MAX_NEXT else self._login + b"?next=" + target
             return Answer(302, (*fields, b"Location: " + location), b"")
         return Answer(401, (*fields, _CHALLENGE), detail="neither a token nor a login")
+
+    def _admit(self, head: RequestHead, strip: Strip) -> Admit:
+        return Admit(identity=_HOLDER, strip=strip, touch=self._environment.touch_of(head.target.partition(b"?")[0]))
 
     def _which(self, token: bytes) -> int | None:
         """Which of the tokens it is; takes as long for a wrong one as for a right one."""

@@ -25,13 +25,14 @@ _EMBEDDED = re.compile(r"0064:ff9b:0000:0000:0000:0000:(....):(....)|2002:(....)
 class PortPlace:
     """Where a path of the form `proxy/PORT`, `proxy/HOST:PORT` or `proxy/absolute/...` leads.
 
-    `depth` counts the segments up to the port.
+    `depth` counts the segments up to the port; `names_host` tells whether there is a host in it.
     """
 
     host: str
     port: int
     is_absolute: bool
     depth: int
+    names_host: bool = attrs.field(default=False, eq=False)
 
     @property
     def upstream(self) -> Upstream:
@@ -50,8 +51,8 @@ class PortRules:
         self._hosts = frozenset() if isinstance(hosts, Function) else frozenset(map(canonical_host, hosts))
         self.prefix = (*key_of(decode_path(base_url.encode())), "proxy")
 
-    def place(self, segments: tuple[str, ...], handler: object = None) -> PortPlace:
-        """Where a path leads whose decoded segments begin with `prefix`; `handler` is for a function of the user.
+    def place(self, segments: tuple[str, ...]) -> PortPlace:
+        """Where a path leads whose decoded segments begin with `prefix`; see `asks`.
 
         Raises `RequestError`: 404 for another form, 400 for a port that cannot be, 403 for what is not allowed.
         """
@@ -65,24 +66,34 @@ class PortRules:
         if not digits or len(digits) > 5 or int(digits) > 65535:
             raise RequestError(400, "there is no such port")
         port = int(digits)
-        host = _LOCALHOST if match[1] is None else self._checked(match[1], handler)
+        host = _LOCALHOST if match[1] is None else self._checked(match[1])
         if not any(port in numbers for numbers in self._allow):
             raise RequestError(403, "ports.allow does not have this port")
-        return PortPlace(host, port, is_absolute, depth + 1)
+        return PortPlace(host, port, is_absolute, depth + 1, match[1] is not None)
 
-    def _checked(self, host: str, handler: object) -> str:
+    def asks(self, place: PortPlace) -> bool:
+        """Whether a function of the user has to `decide` on the place first."""
+        return self._decides is not None and place.names_host
+
+    def decide(self, place: PortPlace, handler: object) -> PortPlace:
+        """The place, if the user's function says that its host is allowed; it may block.
+
+        Raises `RequestError` 403.
+        """
+        try:
+            is_allowed = self._decides is None or self._decides(handler, place.host) is True
+        except Exception as error:  # code of the user's own, whatever it does
+            raise RequestError(403, f"ports.hosts raised {type(error).__name__}") from error
+        if not is_allowed:
+            raise RequestError(403, "ports.hosts does not have this host")
+        return place
+
+    def _checked(self, host: str) -> str:
         try:
             host = canonical_host(host)
         except OptionError:
             raise RequestError(403, "this is no host name") from None
-        if self._decides is None:
-            is_allowed = host in self._hosts
-        else:
-            try:
-                is_allowed = self._decides(handler, host) is True
-            except Exception as error:  # code of the user's own, whatever it does
-                raise RequestError(403, f"ports.hosts raised {type(error).__name__}") from error
-        if not is_allowed:
+        if self._decides is None and host not in self._hosts:
             raise RequestError(403, "ports.hosts does not have this host")
         return host
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -56,6 +57,12 @@ class GuardedResource(StreamingResource):
                 head = request.head
                 head.fields = admitted_fields(head.fields, verdict)
                 request.query = admitted_query(request.query, verdict)
+                if verdict.touch is not None:
+                    if self.inner.decides_activity:
+                        request.admission = attrs.evolve(verdict, touch=None)
+                        request.visitor_touch = verdict.touch
+                    else:
+                        verdict.touch()
             self.inner.render_streaming(request)
         else:
             give(request, verdict)

@@ -35,7 +35,12 @@ _ICON = (
 
 
 class LauncherResource(StreamingResource):
-    """`server-proxy/` below `base_url`; `states` and `logs` are its streams, and go on when this one is replaced."""
+    """`server-proxy/` below `base_url`; `states` and `logs` are its streams, and go on when this one is replaced.
+
+    Nothing of it is activity.
+    """
+
+    decides_activity = True
 
     def __init__(
         self,

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  # Twisted's own
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.proxy import ReverseProxyResource
 from twisted.web.resource import IResource, Resource
 
@@ -30,8 +28,9 @@ from proxyd.core.managed import (
 from proxyd.core.target import decode_path, key_of
 from proxyd.core.templates import names_at
 from proxyd.core.upgrade import is_handshake
-from proxyd.errors import RequestError, ServerStartError, TemplateError, UnknownServerError, UpstreamError
+from proxyd.errors import RequestError, ServerStartError, TemplateError, UnknownServerError
 from proxyd.http.activity import Activity
+from proxyd.http.holding import hold
 from proxyd.http.ports import Handler
 from proxyd.http.rawsocket import refuse_all_but_handshakes
 from proxyd.http.resources import ForwardResource
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
     from proxyd.http.request import Request
     from proxyd.interfaces import ILease, IServerSupervisor
 
-T = TypeVar("T")
-
-_log = Logger()
 # A server has few places at a time, but a new one whenever a start has failed.
 _CAPACITY = 64
 
@@ -109,6 +105,8 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
     `depth` is the number of decoded segments of `context`.
     """
 
+    decides_activity = True
+
     def __init__(
         self, name: str, spec: ServerSpec, context: str, depth: int, around: Surroundings, build: Build
     ) -> None:
@@ -164,7 +162,7 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
     def _serve(self, request: Request, lease: ILease) -> None:
         """Forward a request to a server that is ready."""
         spec = lease.spec
-        use = request.use = _Use(lease, self._around.activity)
+        use = request.use = _Use(lease, self._around.activity, request.visitor_touch)
         is_websocket = bool(request.head.upgrade) and is_handshake(request.head)
         if has_functions(spec, is_handshake=is_websocket):
             self._ask(request, lease, use, is_handshake=is_websocket)
@@ -212,9 +210,10 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
 class _Use:
     """The use that a request makes of a server: its lease, and what shows that somebody is at work."""
 
-    def __init__(self, lease: ILease, activity: Activity) -> None:
+    def __init__(self, lease: ILease, activity: Activity, touch: Callable[[], None] | None) -> None:
         self._lease = lease
         self._activity = activity
+        self._touch = touch
         self._counts = False
 
     def begin(self, *, counts: bool) -> None:
@@ -227,67 +226,10 @@ class _Use:
         if self._counts:
             self._lease.touch()
             self._activity.touch()
+            if self._touch is not None:
+                self._touch()
 
     def end(self) -> None:
         """The exchange or tunnel is over."""
         self.touch()
         self._lease.release()
-
-
-def hold(
-    request: Request,
-    awaited: Deferred[T],
-    go_on: Callable[[Request, T], None],
-    failed: Callable[[Request, BaseException | None], bool],
-) -> None:
-    """Hold `request` until `awaited` fires, and then let it `go_on`; of its body nothing is read meanwhile.
-
-    A client that leaves cancels. `failed` answers the errors that it knows, and tells whether it has.
-    """
-    if not awaited.called:
-        _Waiting(request, awaited)
-
-    def fired(result: T) -> None:
-        request.sink = None
-        go_on(request, result)
-
-    def not_fired(failure: Failure) -> None:
-        request.sink = None
-        error = failure.value
-        if isinstance(error, RequestError | UpstreamError):
-            request.fail(error)
-        elif not failed(request, error) and not request.is_lost:
-            _log.failure("unexpected error while a request was held", failure=failure)
-            request.fail(RequestError(500, "unexpected error, see the log"))
-
-    awaited.addCallback(fired)
-    awaited.addErrback(not_fired)
-    awaited.addErrback(lambda failure: _log.failure("unexpected error in an answer", failure=failure))
-
-
-class _Waiting:
-    """Takes what comes from the client of a `request` that is held."""
-
-    def __init__(self, request: Request, awaited: Deferred[Any]) -> None:
-        self._request = request
-        self._awaited = awaited
-        self._error: RequestError | None = None
-        request.sink = self
-        request.channel.pause_body()
-        awaited.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> Failure:
-        return failure if self._error is None else Failure(self._error)
-
-    def body_received(self, data: bytes, *, complete: bool) -> None:
-        """A piece that was on its way when reading was paused."""
-        self._request.body_start += data
-
-    def body_failed(self, error: RequestError) -> None:
-        """The body is no body."""
-        self._error = error
-        self._awaited.cancel()
-
-    def client_lost(self, reason: Failure) -> None:
-        """The client is gone."""
-        self._awaited.cancel()

@@ -6,6 +6,7 @@ exists until a resource that is not ours asks for it: `become_stock` makes it wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -57,7 +58,8 @@ class Request(server.Request):
 
     `path` (dot-resolved, raw) and `query` (with its `?`) are set by the route tree. `body_start` is what has
     come of the body before anybody took it. `use` is there if something has to be let go at the end. `admission` is
-    there if an authenticator changes something. `kind` says what serves it, `operation` which function of the API.
+    there if an authenticator changes something, `visitor_touch` if what serves it decides what counts as activity of
+    the client. `kind` says what serves it, `operation` which function of the API.
     These, `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
     """
 
@@ -70,6 +72,7 @@ class Request(server.Request):
     entry: Entry | None = None
     use: Use | None = None
     admission: Admit | None = None
+    visitor_touch: Callable[[], None] | None = None
     request_id = ""
     detail = ""
     kind = "none"

@@ -15,6 +15,8 @@ class StreamingResource(Resource):
     """A leaf that serves requests whose body is still to come, and only those of `proxyd.http.site.Site`."""
 
     isLeaf = True
+    decides_activity = False
+    """Whether it knows itself what counts as activity of who was let in; else all requests do."""
 
     def render_streaming(self, request: Request) -> None:
         """Serve a request whose head has come."""

@@ -21,11 +21,12 @@ class PortsSettings:
         (HostName("localhost"), HostName("127.0.0.1")),
         help="The hosts that `proxy/HOST:PORT` may name: else 403. A name counts as it is written; it may not resolve "
         "to an address of this machine or of a link, unless that is in the list. A function is called with "
-        "`(handler, host)` for each request, and has to answer at once; `handler` has `log` and `request`.",
+        "`(handler, host)` for each request, in a thread; `handler` has `log` and `request`.",
     )
     rewrite_response: tuple[Function, ...] | Function = option(
         (), help="Functions that change a response, from left to right."
     )
+    allow_origin: tuple[str, ...] = option((), help="Origins of WebSockets besides our own; `*` for all.")
 
     @property
     def rewriters(self) -> tuple[Function, ...]:

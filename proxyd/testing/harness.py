@@ -120,7 +120,8 @@ class Harness:
     """A proxy with `routes` (key -> URL), configured by `config`, on a clock of its own.
 
     Patterns, ports and servers are those of the configuration; `supervisor` decides when servers are ready. With a
-    `root`, that resource is served in place of all that. `state` is the directory of what is kept.
+    `root`, that resource is served in place of all that. `state` is the directory of what is kept; `touch_of` is told
+    of who was let in.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Harness:
         root: IResource | None = None,
         meters: Uncounted | None = None,
         state: Path = Path(),
+        touch_of: Callable[[bytes], Callable[[], None] | None] = lambda _: None,
     ) -> None:
         self.clock = Clock()
         self.config = config = config or Config()
@@ -152,6 +154,7 @@ class Harness:
             trusts=trusts,
             state=state,
             reactor=StillReactor(),
+            touch_of=touch_of,
         )
 
         def forward(
@@ -210,6 +213,8 @@ class Harness:
             make_rewriting=make_rewriting,
             build=forward,
             activity=self.activity,
+            run=maybeDeferred,
+            clock=self.clock,
         )
         self.ports.apply(config, defaults, guards)
         self.supervisor = ScriptedSupervisor(config.servers)

@@ -121,6 +121,8 @@ class DataPath:
             make_rewriting=self._make_rewriting,
             build=self._serve_port,
             activity=self.activity,
+            run=self._in_thread,
+            clock=main_reactor,
         )
         self.servers: Servers | None = None
         self.launcher: Launcher | None = None

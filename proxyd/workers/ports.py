@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.ports import PortPlace, PortRules
 from proxyd.core.prefixed import PrefixedPlan
 from proxyd.http.activity import Activity
-from proxyd.http.ports import PortsResource, Reminder
+from proxyd.http.ports import PortsResource, Reminder, Surroundings
 from proxyd.http.resources import ForwardResource
 from proxyd.http.rewriting import Rewriting
 from proxyd.http.tree import Rank, RouteTree
@@ -29,7 +32,8 @@ class Ports:
 
     `make_pools` makes pools whose upstreams are looked up by the given names: those of ports are none of the routes',
     because their addresses are checked. `make_rewriting` makes what functions do to responses, from them and from what
-    they are offered. `build` makes what serves one port. `activity` is told of every request.
+    they are offered. `build` makes what serves one port. `activity` is told of every request. `run` calls what may
+    block, in a thread, and `clock` has its time.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Ports:
         make_rewriting: Callable[[tuple[Function, ...], Mapping[str, object]], Rewriting | None],
         build: Callable[[ForwardPlan, RouteOptions, UpstreamPool, Rewriting | None], ForwardResource],
         activity: Activity,
+        run: Callable[[Callable[[], PortPlace]], Deferred[PortPlace]],
+        clock: Any,
     ) -> None:
         self._tree = tree
         self._names = names
@@ -49,7 +55,7 @@ class Ports:
         self._make_pools = make_pools
         self._make_rewriting = make_rewriting
         self._build = build
-        self._activity = activity
+        self._around = Surroundings(activity=activity, run=run, clock=clock)
         self._pools: Pools | None = None
         self._prefix: tuple[str, ...] = ()
 
@@ -63,6 +69,7 @@ class Ports:
         if self._prefix:
             tree.unmount(self._prefix, Rank.BUILT_IN)
             tree.explain(self._prefix, None)
+        self._around.max_seconds = config.timeouts.response
         rules = PortRules(config.ports, config.base_url)
         self._prefix = rules.prefix
         if not config.ports.enabled:
@@ -78,7 +85,7 @@ class Ports:
             rewriting = self._make_rewriting(config.ports.rewriters, offered)
             return self._build(plan, options, pools.of(place.upstream), rewriting)
 
-        resource = PortsResource(rules, build, self._activity)
+        resource = PortsResource(rules, config.ports.allow_origin, build, self._around)
         tree.mount(rules.prefix, guards.guard_mounted(rules.prefix, resource), Rank.BUILT_IN)
 
     @property

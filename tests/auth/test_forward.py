@@ -105,6 +105,8 @@ class ForwardTests(TestCase):
             came = [b"Remote_User: eve", b"REMOTE-GROUPS: admins", b"A: b", b"Cookie: sso=1; a=2"]
             self.assertEqual(admitted_fields(came, admit), [b"A: b", b"Cookie: a=2", b"Remote-User: alice"])
             self.assertEqual(answered_fields([], admit), [b"Set-Cookie: sso=2", b"Set-Cookie: b=3"])
+            assert admit.touch is not None
+            admit.touch()
         self.assertEqual(self.touched, [b"/x%20y"] * 2)
         self.authenticator = self.make(set_cookies=False)
         admit = await self.ask()

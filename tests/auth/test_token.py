@@ -509,7 +509,18 @@ class AnonymousTests(SynchronousTestCase):
         verdict = ask(head_of(target="/x?y"), PEER, ROUTE)
         assert verdict.touch is not None
         verdict.touch()
-        self.assertEqual(touched, [b"/x", b"/x"])
+        self.assertEqual(touched, [b"/x"])
+
+    def test_a_token_tells_of_it_as_well(self) -> None:
+        """Whichever way it is shown."""
+        touched: list[bytes] = []
+        environment = attrs.evolve(ENVIRONMENT, touch_of=lambda path: partial(touched.append, path))
+        ask = TokenAuthenticator(TokenAuthConfig(token=Secret(TOKEN)), environment).authenticate
+        verdict = ask(head_of(f"Authorization: token {TOKEN}", target="/x?y"), PEER, ROUTE)
+        assert isinstance(verdict, Admit)
+        assert verdict.touch is not None
+        verdict.touch()
+        self.assertEqual(touched, [b"/x"])
 
     def test_no_path_of_its_own(self) -> None:
         """It has no login."""

@@ -117,18 +117,24 @@ class PlaceTests(SynchronousTestCase):
 
         own = rules(hosts=Function("m:f", decide))
         for host, status in (("YES.test", None), ("truthy.test", 403), ("no.test", 403), ("other.test", 403)):
+            place = own.place(("proxy", f"{host}:80"))
+            self.assertTrue(own.asks(place))
             try:
-                own.place(("proxy", f"{host}:80"), "handler")
+                self.assertIs(place, own.decide(place, "handler"))
                 self.assertIsNone(status)
             except RequestError as error:
                 self.assertEqual(status, error.status, host)
         self.assertEqual(("handler", "yes.test"), asked[0])
         asked.clear()
-        own.place(("proxy", "80"))
+        self.assertFalse(own.asks(own.place(("proxy", "80"))))
         for host in ("a%00", "a b", ""):
             self.assertRaises(RequestError, own.place, ("proxy", f"{host}:80"))
         self.assertEqual([], asked)
         self.assertFalse(own.permits("127.0.0.1"))
+        listed = rules()
+        place = listed.place(("proxy", "localhost:80"))
+        self.assertFalse(listed.asks(place))
+        self.assertIs(place, listed.decide(place, None))
 
     def test_context(self) -> None:
         """The prefix that applications are told: without a slash, without `localhost`, in one spelling."""

@@ -123,7 +123,7 @@ class VerdictTests(GuardTestCase):
         self.assertIn(b"\r\nSet-Cookie: s=new\r\n", self.assert_status(101, client))
 
     def test_what_happens_is_told(self) -> None:
-        """From the first byte of the body to the end of the exchange, and for every piece of a tunnel."""
+        """From the beginning to the end of the exchange, and for every piece of a tunnel."""
         touched: list[float] = []
         seconds = self.proxy.clock.seconds
         self.authenticator.verdict = Admit(touch=lambda: touched.append(seconds()))
@@ -133,7 +133,7 @@ class VerdictTests(GuardTestCase):
         self.proxy.advance(1)
         upstream.send(b"HTTP/1.1 404 x\r\nContent-Length: 2\r\n\r\nok")
         self.assert_status(404, client)
-        self.assertEqual([round(moment) for moment in touched], [1, 2])
+        self.assertEqual([round(moment) for moment in touched], [0, 1, 2])
         touched.clear()
         client, upstream = self.begin(HANDSHAKE)
         accept = b"Sec-WebSocket-Accept: " + accept_value(KEY)

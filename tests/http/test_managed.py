@@ -338,6 +338,33 @@ class WordsTests(ManagedTestCase):
             numbers.append((before, round(self.proxy.activity.last, 3)))
         self.assertEqual([(2, 8.0), (2, 8.0), (0, 0), (0, 0), (0, 0)], numbers)
 
+    def test_the_hub_is_told_what_counts(self) -> None:
+        """And not of what does not, although somebody was let in for it; nor of redirects and the launcher."""
+        touched: list[bytes] = []
+        numbers = []
+        for options in (
+            {},
+            {"update_last_activity": Function("m:f", lambda handler: True)},
+            {"update_last_activity": False},
+            {"exclude_last_activity_patterns": (Pattern("/app/x"),)},
+            {"update_last_activity": Function("m:f", lambda handler: False)},
+        ):
+            config = Config(servers={ServerName("app"): managed(**options)}, base_url=UrlPath(self.base_url))
+            self.proxy = Harness(routes={}, config=config, touch_of=lambda path: lambda: touched.append(path))
+            self.proxy.show_pages()
+            self.supervisor = self.proxy.supervisor
+            self.supervisor.become_ready("app", PLACE)
+            self.get("/app")
+            self.get("/server-proxy/servers-info")
+            self.assertEqual([], touched)
+            self.get("/app/x")
+            upstream = self.proxy.accept()
+            upstream.send(OK[:-1])
+            upstream.send(OK[-1:])
+            numbers.append(len(touched))
+            touched.clear()
+        self.assertEqual([4, 4, 0, 0, 0], numbers)
+
     def test_leases_end_with_what_they_are_for(self) -> None:
         """Whatever ends it: the server, the client, or a mistake."""
         self.serve_ready(managed())

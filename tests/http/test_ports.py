@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,14 +81,26 @@ class PortsTests(PortsTestCase):
 
     def test_fields(self) -> None:
         """Host and the others are the client's, and the prefix is told, on handshakes as well."""
+        own = "http://client.test"
         for fields in ("", UPGRADE):
-            _, got = self.asked("/proxy/127.0.0.1:80/", f"{fields}Origin: http://x\r\nX-Forwarded-Prefix: /forged\r\n")
+            _, got = self.asked("/proxy/127.0.0.1:80/", f"{fields}Origin: {own}\r\nX-Forwarded-Prefix: /forged\r\n")
             self.assertIn(b"\r\nHost: client.test\r\n", got)
-            self.assertIn(b"\r\nOrigin: http://x\r\n", got)
+            self.assertIn(b"\r\nOrigin: http://client.test\r\n", got)
             for name in (b"X-Forwarded-Context", b"X-ProxyContextPath", b"X-Forwarded-Prefix"):
                 self.assertEqual(1, got.count(name))
                 self.assertIn(b"\r\n%b: /proxy/127.0.0.1:80\r\n" % name, got)
             self.assertIn(b"\r\nX-Forwarded-For: 192.0.2.1\r\n", got)
+
+    def test_origins(self) -> None:
+        """A page of somebody else opens no WebSocket, unless it is allowed; what is no browser says no origin."""
+        foreign = f"{UPGRADE}Origin: http://evil.test\r\n"
+        self.assert_status(403, self.get("/proxy/80/", foreign))
+        self.assertEqual([], self.proxy.dialer.dials)
+        for fields in (UPGRADE, f"{UPGRADE}Origin: http://client.test\r\n", "Origin: http://evil.test\r\n"):
+            self.assertEqual("localhost:80", self.asked("/proxy/80/", fields)[0])
+        settings = PortsSettings(enabled=True, allow_origin=("http://evil.test",))
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS, self.proxy.guards)
+        self.assertIn(b"\r\nOrigin: http://evil.test\r\n", self.asked("/proxy/80/", foreign)[1])
 
     def test_refusals_call_nobody(self) -> None:
         """Plain requests and handshakes alike; the answer repeats nothing of what was asked."""
@@ -237,6 +250,32 @@ class FunctionTests(PortsTestCase):
         self.asked("/proxy/80/")
         expected = ["/proxy/db.test:80/x client.test db.test", "/proxy/other.test:80/ client.test other.test"]
         self.assertEqual(expected, list(dict.fromkeys(seen)))
+
+    def test_a_function_that_takes_its_time(self) -> None:
+        """Holds nobody else up; the request waits, and no longer than for a response."""
+        waiting: list[Deferred[Any]] = []
+
+        def run(function: Any) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1].addCallback(lambda _: function())
+
+        settings = PortsSettings(enabled=True, hosts=Function("m:f", lambda handler, host: True))
+        self.proxy.ports._around.run = run
+        self.proxy.ports.apply(Config(ports=settings), DEFAULT_OPTIONS, self.proxy.guards)
+        client = self.get("/proxy/db.test:80/", "Content-Length: 4\r\n", "POST")
+        client.send(b"bo")
+        self.assertFalse(client.is_reading)
+        self.assertEqual("localhost:80", self.asked("/proxy/80/")[0])
+        waiting[0].callback(None)
+        self.assertEqual("db.test", self.proxy.dialer.dials[-1].upstream.host)
+        upstream = self.proxy.accept()
+        client.send(b"dy")
+        self.assertTrue(upstream.pop().endswith(b"\r\n\r\nbody"))
+        late = self.get("/proxy/other.test:80/")
+        self.proxy.advance(299)
+        self.assertEqual(b"", late.pop())
+        self.proxy.advance(2)
+        self.assert_status(403, late)
 
     def test_responses(self) -> None:
         """Functions get host, port (as text) and stripped path; Location is rewritten after them."""

@@ -159,8 +159,10 @@ class WiringTests(SynchronousTestCase):
         return activity_reports(config, {**self.ENVIRON, **environ}, Clock(), lambda: START)
 
     def test_who_does(self) -> None:
-        """Where the Hub asks who it is, or where it is said."""
+        """Where a Hub has started us, whoever asks who it is, or where it is said."""
         self.assertIsNone(self.make(Config()))
+        self.assertIsNotNone(self.make(Config(), JUPYTERHUB_SERVICE_PREFIX="/user/alice/"))
+        self.assertIsNone(self.make(Config(), JUPYTERHUB_SERVICE_PREFIX="/user/alice/", JUPYTERHUB_API_TOKEN=""))
         self.assertIsNotNone(self.make(Config(auth=HubAuthConfig())))
         self.assertIsNone(self.make(Config(auth=HubAuthConfig()), JUPYTERHUB_ACTIVITY_URL=""))
         self.assertIsNotNone(self.make(Config(activity=ActivitySettings(url="http://a.test/"))))

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from websockets.typing import Subprotocol
 
 from tests.integration.test_serve import MODULE, OPEN, CommandCase
 from tests.support import wait_for
-from tests.wire import connect
+from tests.wire import ScriptedUpstream, Wire, connect
 
 SECONDS = 60.0
 APPLICATION = (sys.executable, "-E", str(Path(__file__).with_name("application.py")))
@@ -240,6 +242,55 @@ class LifeTests(ManagedCase):
         wait_for(lambda: self.ask("/app/").told["path"] == "/app/", "the new definition", SECONDS)
         self.assertNotEqual(pids["app"], self.ask("/app/").told["pid"])
         self.process.wait_for(lambda: pids["old"] not in self.process.family(), "the end of the old", SECONDS)
+
+
+class ActivityTests(ManagedCase):
+    """What is told to a Hub that has started us."""
+
+    def test_only_what_counts_is_reported(self) -> None:
+        """With our token, to where the Hub says; what does not count moves nothing, although it was served."""
+        reports: list[tuple[bytes, Any]] = []
+
+        def hub(wire: Wire) -> None:
+            while (message := wire.message())[0]:
+                reports.append((message[0], json.loads(message[1])))
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        url = f"{ScriptedUpstream(self, hub).url}/hub/api/users/ann/activity"
+        self.environ |= {
+            "JUPYTERHUB_SERVICE_PREFIX": "/",
+            "JUPYTERHUB_API_TOKEN": "hub-token",
+            "JUPYTERHUB_ACTIVITY_URL": url,
+            "JUPYTERHUB_ACTIVITY_INTERVAL": "0.2",
+        }
+        self.serve(
+            "auth: {kind: anonymous}",
+            app={"command": application(), "exclude_last_activity_patterns": [".*/poll$"]},
+            never={"command": application(), "update_last_activity": False},
+        )
+
+        def ask(path: str) -> None:
+            self.assertEqual(200, self.ask(path).status)
+
+        def stamps() -> list[datetime]:
+            return [datetime.fromisoformat(report["last_activity"]) for _, report in reports]
+
+        ask("/app/x")
+        ask("/never/x")
+        before = datetime.now(UTC)
+        for _ in range(20):  # long enough for several reports
+            ask("/app/poll")
+            ask("/never/x")
+            time.sleep(0.05)
+        after = datetime.now(UTC)
+        ask("/app/y")
+        wait_for(lambda: any(stamp >= after for stamp in stamps()), "a report of the last request", SECONDS)
+        near = timedelta(milliseconds=1)  # stamps are rounded
+        self.assertEqual([], [stamp for stamp in stamps() if before + near < stamp < after - near])
+        head, report = reports[-1]
+        self.assertTrue(head.startswith(b"POST /hub/api/users/ann/activity HTTP/1.1\r\n"), head)
+        self.assertRegex(head, rb"(?i)\r\nauthorization: token hub-token\r\n")
+        self.assertEqual(report["last_activity"], report["servers"][""]["last_activity"])
 
 
 class RawTests(ManagedCase):
