@@ -72,11 +72,15 @@ class ListenError(ProxydError):
 
 
 class StoreError(ProxydError):
-    """A route store cannot be used, or does not do what it was asked for."""
+    """A route store cannot be used, or does not do what it was asked for.
 
-    def __init__(self, store: str, detail: str) -> None:
+    `told` is what of it clients of the API may know: what a class of the user's own says may hold a secret.
+    """
+
+    def __init__(self, store: str, detail: str, told: str = "") -> None:
         self.store = store
         self.detail = detail
+        self.told = told
         super().__init__(store, detail)
 
     def __str__(self) -> str:

@@ -161,7 +161,8 @@ class ApiResource(Resource):
             self._refuse(request, error)
         elif isinstance(error, StoreError):
             self._log.error("{error}", error=str(error))
-            self._refuse(request, RequestError(500, reason_phrase(500).decode()))
+            words = f"the route store: {error.told}" if error.told else "the route store failed; the log says why"
+            self._refuse(request, RequestError(500, reason_phrase(500).decode() if self._is_chp else words))
         elif not isinstance(error, ConnectionClosed):
             self._log.failure("unexpected error in the API", failure=failure)
             self._refuse(request, RequestError(500, reason_phrase(500).decode()))

@@ -186,10 +186,14 @@ class Database:
         """What is written to a file that has no name any more is lost."""
         for path, identity in self._identities:
             if _identity_of(path) != identity:
-                raise StoreError(self._name, f"{path.name} was moved or replaced; proxyd has to be restarted")
+                words = f"{path.name} was moved or replaced; proxyd has to be restarted"
+                raise StoreError(self._name, words, words)
 
     def _failure(self, error: Exception) -> StoreError:
-        return error if isinstance(error, StoreError) else StoreError(self._name, f"failed: {words_of(error)}")
+        if isinstance(error, StoreError):
+            return error
+        words = words_of(error)
+        return StoreError(self._name, f"failed: {words}", words)
 
 
 def connect(path: Path) -> sqlite3.Connection:

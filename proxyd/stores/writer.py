@@ -81,7 +81,7 @@ class Writer:
                 words = "it is not done"
             except ValueError:
                 words = "it may still be done"
-        job.done.errback(StoreError(str(self._path), f"took too long; {words}"))
+        job.done.errback(StoreError(str(self._path), f"took too long; {words}", f"it took too long; {words}"))
 
     # On the thread.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from proxyd.core.changes import Change
+from proxyd.errors import StoreError
 from proxyd.testing.contracts import make_route
 from tests.api.support import TOKEN, NativeApiTestCase
 
@@ -39,6 +40,15 @@ class ErrorTests(NativeApiTestCase):
                 (status, "application/json", status), (answer[0], answer[1]["Content-Type"], answer[2]["status"])
             )
             self.assertTrue(answer[2]["message"].startswith(message), answer[2])
+
+    def test_a_store_that_fails(self) -> None:
+        """Says why, if that is for everybody who has the token; the rest is in the log."""
+        for error, message in (
+            (StoreError("/x", "failed: full", "full"), "the route store: full"),
+            (StoreError("m:C", "RuntimeError: redis://:geheim@h"), "the route store failed; the log says why"),
+        ):
+            self.store.delete = lambda _, error=error: fail(error)
+            self.assertEqual((500, {"status": 500, "message": message}), self.call("DELETE", "/api/routes/x")[::2])
 
     def test_the_token_comes_first(self) -> None:
         """Without it every method is 403, and the body is not read."""

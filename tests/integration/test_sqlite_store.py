@@ -59,7 +59,9 @@ class StoreTests(SynchronousTestCase):
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=30)
         with closing(connection):
             connection.request(method, f"/api/routes{key}", json.dumps({"target": target}) if target else None)
-            return connection.getresponse().status
+            response = connection.getresponse()
+            self.answer = response.read().decode()
+            return response.status
 
     def routes(self) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=30)
@@ -205,6 +207,7 @@ class FaultTests(StoreTests):
         unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
         for method, key, target in (("POST", "/b", "http://h"), ("POST", "/a", "http://x"), ("DELETE", "/a", "")):
             self.assertEqual(self.ask(method, key, target), 500)
+            self.assertRegex(json.loads(self.answer)["message"], r"^the route store: .* \(SQLITE_[A-Z_]+\)$")
         self.assertEqual({key: route["target"] for key, route in self.routes().items()}, {"/a": "http://h"})
         process.wait_for_log(f"store {self.path.resolve()}: failed: ")
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
