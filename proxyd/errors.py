@@ -247,3 +247,37 @@ class HubError(ProxydError):
 
     def __str__(self) -> str:
         return f"the Hub {self.detail}"
+
+
+class LinkError(ProxydError):
+    """The link between the controller and a worker."""
+
+
+class LinkLostError(LinkError):
+    """The other process is gone."""
+
+    def __str__(self) -> str:
+        return "the other process is gone"
+
+
+class LinkRefusedError(LinkError):
+    """The other process could not do what it was asked for; `facts` are what it says of that, plain values."""
+
+    def __init__(self, facts: object) -> None:
+        self.facts = facts
+        super().__init__(facts)
+
+    def __str__(self) -> str:
+        return f"the other process refused: {self.facts}"
+
+
+class WorkerError(ProxydError):
+    """A worker ended before all of them served."""
+
+    def __init__(self, worker: int, reason: str) -> None:
+        self.worker = worker
+        self.reason = reason
+        super().__init__(worker, reason)
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} {self.reason} before it served; the log tells more"

@@ -40,8 +40,19 @@ class IListener(Interface):
         Comes before `open`, which then listens on that.
         """
 
+    def adopt(sockets: Any) -> None:  # noqa: N805
+        """Listen on these sockets, which other processes listen on as well; comes before `open`."""
+
+    def bind() -> None:
+        """Listen in place of `open`, and leave the clients to other processes, which adopt the `sockets`.
+
+        Raises `ListenError` and `TlsError`.
+        """
+
+    sockets = Attribute("The sockets that are listened on, while they are.")
+
     def open() -> None:
-        """Bind and listen.
+        """Listen, and take clients.
 
         Raises `ListenError` and `TlsError`.
         """

@@ -62,6 +62,11 @@ Network = NewType("Network", str)
 Workers = NewType("Workers", int)
 """How many processes serve traffic."""
 
+AUTO_WORKERS = Workers(0)
+"""One for each core that may be used."""
+
+MAX_WORKERS = 128
+
 ServerName = NewType("ServerName", str)
 """The name of a managed server: one path segment, or several with `/` between them."""
 

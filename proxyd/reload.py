@@ -6,7 +6,7 @@ What changes is `core.reload`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -19,7 +19,7 @@ from proxyd.garbage import collecting_later
 
 T = TypeVar("T")
 
-Take = Callable[[], Report]
+Take = Callable[[], "Report | Awaitable[Report]"]
 """Carries a reload out that was prepared; fails with `OSError`, and then nothing has changed."""
 
 
@@ -71,7 +71,8 @@ class Reloads:
         self._log.info("reading the configuration again")
         try:
             take = await in_thread(self._reactor, self._read)
-            report = self._ending() if self._has_ended else take()
+            taken = self._ending() if self._has_ended else take()
+            report = taken if isinstance(taken, Report) else await taken
         except ConfigError as error:
             report = Report(problems=error.problems)
         except TlsError as error:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
@@ -41,15 +39,14 @@ from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
-from proxyd.metrics.exposition import ChpExposition, Exposition, NativeExposition
+from proxyd.metrics.exposition import ChpExposition, NativeExposition
 from proxyd.metrics.lag import EventLoopLag
 from proxyd.metrics.meters import ChpMeters, Meters
-from proxyd.model.routes import Route, RouteOptions, place_of
-from proxyd.model.settings import ApiSettings, Config, RouteSpec
+from proxyd.model.routes import Route
+from proxyd.model.settings import ApiSettings, Config
 from proxyd.option import Port
 from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
-from proxyd.stores.feed import TableFeed
 from proxyd.supervisor.supervisor import Supervisor
 from proxyd.system.activation import InheritedSockets
 from proxyd.system.clock import WallClock, keep_steady
@@ -57,9 +54,14 @@ from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
 from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
+from proxyd.workers.crew import Crew, worker_count
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
+from proxyd.workers.parcel import pack
+from proxyd.workers.replicas import ReplicatedFeed, ReplicatedStore
+from proxyd.workers.reports import Ledger
 from proxyd.workers.servers import Front
+from proxyd.workers.static import make_meters, static_routes
 
 # Of more static routes than these the start tells only how many there are.
 _MAX_ANNOUNCED = 50
@@ -105,7 +107,7 @@ class ProxyService(Service):
         self._dropped_before = 0
         self.table = RouteTable()
         self._static_routes: Mapping[str, Route] = {}
-        self.feed = TableFeed(self.table, reactor, WallClock(reactor).seconds)
+        self.feed = ReplicatedFeed(self.table, reactor, WallClock(reactor).seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
         self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
         self.store: IRouteStore | None = None
@@ -121,6 +123,8 @@ class ProxyService(Service):
         # The limits of descriptors that were there before we raised ours: children get them again.
         self.open_files_limit: tuple[int, int] | None = None
         self.data_path: DataPath | None = None
+        self.crew: Crew | None = None
+        self._ledger = Ledger()
         self.supervisor: Supervisor | None = None
         self._activity = Activity(time.time, config.activity.ignore)
         self._reports: ActivityReports | None = None
@@ -165,7 +169,7 @@ class ProxyService(Service):
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
         self.supervisor = self._make_supervisor(config)
-        self._static_routes = {key: static_route(key, spec) for key, spec in config.routes.items()}
+        self._static_routes = static_routes(config)
         self.feed.set_static(self._static_routes.values())
         store = self.store = self._make_store()
         self._access_writer = self._open_access_file(config)
@@ -173,6 +177,20 @@ class ProxyService(Service):
         access_writer = self._access_writer or self.writer
         meters = self.meters = make_meters(config)
         self._reports = self._make_reports(config)
+        state = state_directory(config.state_directory, self._environ)
+        count = worker_count(config)
+        if count > 1:
+            self.crew = Crew(
+                count,
+                config,
+                self._reactor,
+                self.feed,
+                self.supervisor,
+                self._activity,
+                self._ledger,
+                state=state,
+                environ=self._environ,
+            )
         data_path = self.data_path = DataPath(
             config,
             self._kinds,
@@ -180,7 +198,7 @@ class ProxyService(Service):
             self._reactor,
             access_writer=access_writer,
             meters=meters,
-            state=state_directory(config.state_directory, self._environ),
+            state=state,
             supervisor=self.supervisor,
             front=self._front,
             cookie_key=self._cookie_key,
@@ -194,7 +212,7 @@ class ProxyService(Service):
         if config.api is not None:
             self.api = self._make_api(data_path, config.api, store, None if self.metrics else exposition)
             data_path.listeners.append(self.api)
-        data_path.open(InheritedSockets.of(self._environ))
+        data_path.open(InheritedSockets.of(self._environ), accepts=self.crew is None)
         data_path.reactor.pause()
         answer_requests(
             self._reactor,
@@ -236,6 +254,8 @@ class ProxyService(Service):
 
     def reopen_logs(self) -> None:
         """Go on in the files that are at the paths of the logs now: somebody has moved the old ones away."""
+        if self.crew is not None:
+            self.crew.reopen_logs()
         writer = self._access_writer
         if writer is None:
             self._log.info("there is no log file to open again")
@@ -257,6 +277,8 @@ class ProxyService(Service):
         dropped = self.writer.dropped + (self._access_writer.dropped if self._access_writer is not None else 0)
         facts.append(f"lines of the logs dropped: {dropped}")
         dump_state(self.data_path, facts, self._config.log.level)
+        if self.crew is not None:
+            self.crew.dump_state()
 
     def _tell_of_drops(self, count: int) -> None:
         self._log.warn("{count} lines of a log were dropped, because its reader did not keep up", count=count)
@@ -284,6 +306,19 @@ class ProxyService(Service):
         if self.data_path is data_path:  # or the end has come meanwhile
             data_path.reactor.resume()
             self._exemptions.begin()
+            if self.crew is None:
+                self._serve(data_path)
+            else:
+                # Not before twistd has given up the rights that the start needed.
+                self._reactor.callWhenRunning(self._start_workers, data_path, self.crew)
+
+    def _start_workers(self, data_path: DataPath, crew: Crew) -> None:
+        if self.crew is crew:
+            crew.start(data_path).addCallbacks(lambda _: self._serve(data_path), self._end_at_start)
+
+    def _serve(self, data_path: DataPath) -> None:
+        """Somebody serves from now on."""
+        if self.data_path is data_path:
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
@@ -307,9 +342,14 @@ class ProxyService(Service):
             self._log.failure("unexpected error at the start", failure=failure)
             error = StoreError(type(self.store).__name__, "unexpected error, see the log")
         self._store_error = error
-        if self._reactor.running and self.data_path is not None:
+        if self._reactor.running:
+            self._end_at_start(Failure(error))
+
+    def _end_at_start(self, failure: Failure) -> None:
+        """End with one line and status 1, while the reactor runs."""
+        if self.data_path is not None:
             self.close()
-            complain(error)
+            complain(failure.value)
             atexit.register(os._exit, 1)  # neither twistd nor the reactor has a status to end with
             self._reactor.stop()
 
@@ -339,24 +379,35 @@ class ProxyService(Service):
         if len(routes) > _MAX_ANNOUNCED:
             self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
 
-    def _make_exposition(self, data_path: DataPath) -> Exposition | None:
+    def _make_exposition(self, data_path: DataPath) -> NativeExposition | ChpExposition | None:
         meters = self.meters
         if isinstance(meters, Meters):
             lag = self._lag = EventLoopLag(data_path.reactor)
+            crew, others = self.crew, self._ledger
             return NativeExposition(
                 meters,
-                data_path.gauges,
-                lag=lambda: lag.seconds,
-                stalls=lambda: 0 if self._stalls is None else self._stalls.count,
-                dropped_lines=lambda: self._dropped_before + (self._access_writer or self.writer).dropped,
+                lambda: others.gauges(data_path.gauges()),
+                lag=lambda: max(lag.seconds, others.lag),
+                stalls=lambda: others.stalls + (0 if self._stalls is None else self._stalls.count),
+                dropped_lines=lambda: (
+                    others.dropped_lines + self._dropped_before + (self._access_writer or self.writer).dropped
+                ),
                 certificates=data_path.certificates,
                 servers=self.supervisor,
+                crew=crew,
             )
         return None if meters is None else ChpExposition(meters)
 
-    def _make_metrics_listener(self, data_path: DataPath, exposition: Exposition) -> IListener:
+    def _count_of(self, exposition: NativeExposition | ChpExposition | None) -> Callable[[], Awaitable[None]] | None:
+        """What brings the numbers of the workers into a page, if there are workers."""
+        crew, meters = self.crew, self.meters
+        if crew is None or exposition is None or meters is None:
+            return None
+        return partial(crew.count_into, exposition, meters)
+
+    def _make_metrics_listener(self, data_path: DataPath, exposition: NativeExposition | ChpExposition) -> IListener:
         metrics = self._config.metrics
-        root = ApiResource(MetricsApi.router, MetricsApi(exposition), (), is_chp=True)
+        root = ApiResource(MetricsApi.router, MetricsApi(exposition, self._count_of(exposition)), (), is_chp=True)
         place = HttpConfig(
             address="127.0.0.1" if metrics.address is None else metrics.address,
             port=metrics.port or Port(0),
@@ -369,7 +420,11 @@ class ProxyService(Service):
         return HttpListener(place, make_site, data_path.reactor, "Serve metrics at")
 
     def _make_api(
-        self, data_path: DataPath, api: ApiSettings, store: IRouteStore, exposition: Exposition | None
+        self,
+        data_path: DataPath,
+        api: ApiSettings,
+        store: IRouteStore,
+        exposition: NativeExposition | ChpExposition | None,
     ) -> IListener:
         config = self._config
         rest = self._rest = RestApi(
@@ -379,11 +434,12 @@ class ProxyService(Service):
             self._reactor,
             is_chp=api.route_options == "verbatim",
             feed=self.feed,
-            store=store,
+            store=store if self.crew is None else ReplicatedStore(store, self.crew.workers),
             reader=self.reader,
             reload=self.reload,
             supervisor=self.supervisor,
             exposition=exposition,
+            count=self._count_of(exposition),
         )
 
         def make_site() -> Site:
@@ -431,10 +487,7 @@ class ProxyService(Service):
         if directory and directory != running.errors.directory and not Path(directory).is_dir():
             raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
         known = self._static_routes
-        routes: dict[str, Route] = {
-            key: known[key] if running.routes.get(key) == spec else static_route(key, spec)
-            for key, spec in config.routes.items()
-        }
+        routes = static_routes(config, running, known)
         take_data_path = data_path.prepare(config, plan.new_listeners)
         take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
         take_reports = self._prepare_reports(config)
@@ -450,7 +503,26 @@ class ProxyService(Service):
             exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
-        return take
+        crew = self.crew
+        return take if crew is None else partial(self._take_everywhere, crew, config, pack(config), take)
+
+    async def _take_everywhere(self, crew: Crew, config: Config, packed: bytes, take: Callable[[], Report]) -> Report:
+        """Carry a reload out here and in all workers, or nowhere.
+
+        Raises `OSError`; nothing has changed then.
+        """
+        problems = await crew.prepare(packed)
+        if self.crew is not crew:
+            problems = (Problem("proxyd is ending"),)
+        if problems:
+            return Report(problems=problems)
+        try:
+            report = take()
+        except OSError:
+            crew.forget()
+            raise
+        await crew.take(config, packed)
+        return report
 
     def _prepare_reports(self, config: Config) -> Callable[[], None]:
         """Look at what reports of activity need; those that go on as they are keep their pace."""
@@ -522,10 +594,12 @@ class ProxyService(Service):
         self._log.info("stopping, once what is being served is finished")
         self.notifier.stopping("finishing what is being served")
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._reactor.callFromThread(data_path.hurry))
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry, data_path))
+        if self.crew is not None:
+            self.crew.announce_end()
         done = data_path.announce_end(self._config.drain_delay_seconds)
         done.addCallback(self._stop_listening)
-        done.addCallback(lambda _: data_path.drain(self._config.drain_seconds))
+        done.addCallback(lambda _: self._drain(data_path))
         done.addCallback(lambda _: self._stop_servers())
         done.addCallback(lambda _: self.close())
         return done
@@ -534,6 +608,18 @@ class ProxyService(Service):
         if self._rest is not None:
             self._rest.end_streams()
         return None if self.data_path is None else self.data_path.stop_listening()
+
+    def _drain(self, data_path: DataPath) -> Deferred[None]:
+        """Finish what is being served, here and elsewhere."""
+        seconds = self._config.drain_seconds
+        if self.crew is None:
+            return data_path.drain(seconds)
+        return gatherResults([data_path.drain(seconds), self.crew.drain(seconds)]).addCallback(lambda _: None)
+
+    def _hurry(self, data_path: DataPath) -> None:
+        data_path.hurry()
+        if self.crew is not None:
+            self.crew.hurry()
 
     def _stop_servers(self) -> Deferred[None] | None:
         """Once nobody needs them any more, with the signal that ends us."""
@@ -545,6 +631,9 @@ class ProxyService(Service):
         self._reloads.end()
         self._exemptions.end()
         data_path, self.data_path = self.data_path, None
+        crew, self.crew = self.crew, None
+        if crew is not None:
+            crew.close()
         if self._rest is not None:
             self._rest.end_streams()
         if self._reports is not None:
@@ -576,28 +665,13 @@ class ProxyService(Service):
                 path.unlink()
 
 
-def static_route(key: str, spec: RouteSpec) -> Route:
-    """The route that a key and a section of the file describe."""
-    options = RouteOptions(**{field.name: getattr(spec, field.name) for field in attrs.fields(RouteOptions)})
-    members = json.dumps({"target": spec.upstream, "static": True})
-    return Route.told(key, members, place_of(key)[0], options)
-
-
 def options_reader(config: Config, kinds: Kinds) -> OptionsReader | None:
     """What reads the options of posted routes."""
     typed = config.api is None or config.api.route_options == "typed"
     return partial(read_posted_options, kinds=kinds) if typed else None
 
 
-def make_meters(config: Config) -> Meters | ChpMeters | None:
-    """What counts, if anybody can see it."""
-    metrics = config.metrics
-    if not metrics.enabled or not (metrics.has_listener or config.api is not None):
-        return None
-    return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
-
-
-def complain(error: Exception) -> None:
+def complain(error: BaseException | None) -> None:
     """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
     with suppress(OSError):
         print(f"proxyd: {error}", file=sys.__stderr__, flush=True)

@@ -27,8 +27,9 @@ from proxyd.model.routes import Route, RouteTimeouts
 from proxyd.model.settings import RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import Seconds, UpstreamUrl
-from proxyd.service import ProxyService, static_route
+from proxyd.service import ProxyService
 from proxyd.testing.transports import MemoryTransport
+from proxyd.workers.static import static_route
 
 SOCKET = "listeners: [{kind: http, socket: '{directory}/http.sock'}]\n"
 OPEN = SOCKET + "api: {port: 0, open: true}\n"

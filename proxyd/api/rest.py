@@ -28,7 +28,7 @@ class RestApi:
     """What `root` serves to whoever knows one of `tokens`.
 
     With `is_chp` it is the API of configurable-http-proxy and nothing else. `clock` has `callLater`; `exposition`
-    None: the numbers are somewhere else, or there are none.
+    None: the numbers are somewhere else, or there are none; `count` is that of `MetricsApi`.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class RestApi:
         reload: Callable[[], Awaitable[Report]],
         supervisor: IServerSupervisor | None = None,
         exposition: Exposition | None = None,
+        count: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         limits = config.limits
         self._streams: list[Events | ServersApi] = []
@@ -69,7 +70,7 @@ class RestApi:
                 self._streams.append(servers)
                 self.root.add(ServersApi.router, servers)
         if exposition is not None:
-            self.root.add(MetricsApi.router, MetricsApi(exposition))
+            self.root.add(MetricsApi.router, MetricsApi(exposition, count))
 
     def take(self, limits: Limits, tokens: tuple[str, ...] | None) -> None:
         """Have other limits from now on, and other tokens unless they are None."""

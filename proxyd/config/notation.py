@@ -36,6 +36,7 @@ from proxyd.model.settings import Config
 from proxyd.option import (
     EXAMPLE,
     HELP,
+    MAX_WORKERS,
     ByteCount,
     FileMode,
     FilePath,
@@ -213,7 +214,12 @@ NOTATIONS: Mapping[Any, Notation] = {
         (_whole(PYTHON_NAME),),
         sample="module:attribute",
     ),
-    Workers: Notation("number of processes", "1, for the time being.", ({"const": 1},)),
+    Workers: Notation(
+        "number of processes",
+        "A number, or `auto` for one for each core.",
+        ({"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}),
+        sample="auto",
+    ),
 }
 """The types of single values."""
 

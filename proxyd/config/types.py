@@ -25,6 +25,8 @@ from proxyd.model.routes import INHERITED, RouteOptions
 from proxyd.model.settings import ApiSettings, RouteSpec
 from proxyd.model.upstream import Upstream
 from proxyd.option import (
+    AUTO_WORKERS,
+    MAX_WORKERS,
     ByteCount,
     FileMode,
     FilePath,
@@ -522,9 +524,15 @@ def read_network(value: Any) -> Network:
 
 def read_workers(value: Any) -> Workers:
     """Read how many processes serve traffic."""
-    if value == "auto" or read_int(value) != 1:
-        raise OptionError(f"expected 1, got {_shown(value)}: this version serves traffic in one process")
-    return Workers(1)
+    if value == "auto":
+        return AUTO_WORKERS
+    try:
+        count = read_int(value)
+    except OptionError:
+        raise OptionError(f"expected a number or auto, got {_shown(value)}") from None
+    if not 1 <= count <= MAX_WORKERS:
+        raise OptionError(f"expected 1 to {MAX_WORKERS}, or auto, got {_shown(value)}")
+    return Workers(count)
 
 
 def read_server_name(value: Any) -> ServerName:

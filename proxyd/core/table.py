@@ -79,6 +79,11 @@ class RouteTable:
         entry = self._at(place_of(key) if route is None else _place(route))
         return entry if entry is not None and entry.route.key == key else None
 
+    @property
+    def posted_routes(self) -> list[Route]:
+        """All routes that changes brought."""
+        return list(self._changing.values())
+
     def posted(self, key: str) -> Route | None:
         """The route that a change brought under this key; a static one is none."""
         return self._changing.get(key)

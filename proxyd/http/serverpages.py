@@ -46,6 +46,8 @@ class ServerPages:
         self.configure(base_url="/", is_enabled=True)
         self._starting: set[str] = set()
         self._failures: dict[str, _Failure] = {}
+        self.told_failure: Callable[[ServerStartError], object] | None = None
+        """Is told of each start that fails, in case that the page comes back to another process."""
 
     def configure(self, *, base_url: str, is_enabled: bool) -> None:
         """Ask for news below `base_url`; if it is not enabled, nobody gets the page of a server that starts."""
@@ -132,9 +134,15 @@ class ServerPages:
 
     def _failed(self, failure: Failure, name: str) -> None:
         if isinstance(failure.value, ServerStartError):
-            self._failures[name] = _Failure(self._wall_clock(), failure.value)
+            self.note_failure(failure.value)
+            if self.told_failure is not None:
+                self.told_failure(failure.value)
         elif not failure.check(UnknownServerError):
             self._log.failure("unexpected error in the start of server {server}", failure, server=name)
+
+    def note_failure(self, error: ServerStartError) -> None:
+        """A start for a page has failed."""
+        self._failures[error.server] = _Failure(self._wall_clock(), error)
 
     def _is_for(self, former: _Failure, request: Request) -> bool:
         """Whether a navigation is the page that has come back for the failure; old browsers do not tell of clicks."""

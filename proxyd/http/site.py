@@ -111,7 +111,8 @@ class SiteSettings:
 class Site(server.Site):
     """Serves `resource` to the clients of a listener.
 
-    `clock` has `callLater`. `settings` may be replaced at any time.
+    `clock` has `callLater`. `settings` may be replaced at any time. `touch` notes that something happened on the route
+    of an entry; default: in the entry.
     """
 
     _log = Logger()
@@ -128,6 +129,7 @@ class Site(server.Site):
         meters: Meters | None = None,
         gate: ConnectionGate | None = None,
         wall_clock: Callable[[], float] = time.time,
+        touch: Callable[[Entry], None] | None = None,
     ) -> None:
         super().__init__(resource, reactor=clock)
         self.deadlines = deadlines
@@ -138,7 +140,8 @@ class Site(server.Site):
         self.meters = meters
         self.gate = gate
         # Notes that something happened on the route of an entry.
-        self.touch = self._touch if meters is None else meters.timed_touch(self._touch)
+        touch = touch or self._touch
+        self.touch = touch if meters is None else meters.timed_touch(touch)
         self.wall_clock = wall_clock
         self.channels: set[HTTPChannel] = set()
         self.tunnels: set[Tunnel | Relay] = set()

@@ -75,6 +75,8 @@ class RouteTree(StreamingResource):
         self.table = table
         self._meters = meters
         self.gate = gate
+        self.readiness = b'{"status":"OK"}'
+        """What readiness says while new clients are welcome."""
         self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
         self._build = build
         self.configure(live=live, ready=ready, lenient=lenient)
@@ -201,4 +203,4 @@ class RouteTree(StreamingResource):
         if request.channel.site.is_draining:
             request.answer(503, _JSON, b'{"status":"draining"}')
         else:
-            request.answer(200, _JSON, b'{"status":"OK"}')
+            request.answer(200, _JSON, self.readiness)

@@ -91,6 +91,8 @@ class HttpListener:
         self._reactor = reactor
         self._ports: list[DataPathPort] = []
         self._inherited: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
+        self._has_rivals = False
         self._identity: tuple[int, int] | None = None
         self.port = int(config.port)
 
@@ -108,8 +110,13 @@ class HttpListener:
         config = self._config
         self._inherited = sockets.take(lambda sock: is_at(sock, config.address, config.port, config.socket))
 
-    def open(self) -> None:
-        """Bind and listen.
+    def adopt(self, sockets: list[socket.socket]) -> None:
+        """Listen on these, as other processes do, too."""
+        self._inherited = sockets
+        self._has_rivals = True
+
+    def bind(self) -> None:
+        """Listen, but leave the clients to wait, or to other processes.
 
         Raises `ListenError` and `TlsError`.
         """
@@ -117,16 +124,25 @@ class HttpListener:
         if self.tls is not None:
             self.tls.load()
         if self._inherited:
-            sockets = self._inherited
+            self.sockets = self._inherited
         elif config.socket:
-            sockets = [open_unix(config.socket, config.backlog, config.mode)]
+            self.sockets = [open_unix(config.socket, config.backlog, config.mode)]
             self._identity = identity(config.socket)
         else:
-            sockets = open_tcp(config.address, config.port, config.backlog)
-            self.port = sockets[0].getsockname()[1]
-        self._ports = [self._make_port(sock) for sock in sockets]
+            self.sockets = open_tcp(config.address, config.port, config.backlog)
+        if not config.socket:
+            self.port = self.sockets[0].getsockname()[1]
+
+    def open(self) -> None:
+        """Listen, and take clients.
+
+        Raises `ListenError` and `TlsError`.
+        """
+        self.bind()
+        self._ports = [self._make_port(sock) for sock in self.sockets]
         for port in self._ports:
             port.is_shared = bool(self._inherited)
+            port.has_rivals = self._has_rivals
             port.startListening()
         self._inherited = []
 
@@ -168,6 +184,8 @@ class HttpListener:
             if before.backlog != other.backlog:
                 for port in self._ports:
                     port.set_backlog(other.backlog)
+                for sock in () if self._ports else self.sockets:
+                    sock.listen(other.backlog)
             if before.mode != other.mode and self._identity is not None:
                 with suppress(OSError):  # somebody has removed it
                     set_mode(other.socket, other.mode)
@@ -179,7 +197,7 @@ class HttpListener:
         self._ports, before = [], self._ports
         for old in before:
             port = self._make_port(old.hand_on())
-            port.is_shared = old.is_shared
+            port.is_shared, port.has_rivals = old.is_shared, old.has_rivals
             self._ports.append(port)
             port.startListening()
 
@@ -196,7 +214,9 @@ class HttpListener:
     def close(self) -> Deferred[None]:
         """Take no new clients."""
         closing = [port.stopListening() for port in self._ports]
-        self._ports = []
+        for sock in () if self._ports else self.sockets:
+            sock.close()
+        self._ports, self.sockets = [], []
         if self._identity is not None:
             remove_unix(self._config.socket, self._identity)
             self._identity = None

@@ -20,7 +20,7 @@ from proxyd import __version__
 from proxyd.metrics.meters import Histogram
 
 if TYPE_CHECKING:
-    from proxyd.metrics.exposition import NativeExposition, Servers
+    from proxyd.metrics.exposition import Crew, NativeExposition, Servers
     from proxyd.metrics.meters import Gauges, Meters
 
 
@@ -49,6 +49,7 @@ class ProxydCollector(Collector):
         yield GaugeMetricFamily("proxyd_routes", "Routes in the table.", value=gauges.routes)
         yield _counter("proxyd_reloads", "Reloads of the configuration, by result.", meters.reloads)
         yield from _servers(exposition.servers)
+        yield from _crew(exposition.crew)
         expiry = GaugeMetricFamily(
             "proxyd_certificate_expiry_timestamp_seconds", "When a certificate of ours expires.", labels=["name"]
         )
@@ -137,6 +138,23 @@ def _servers(servers: Servers | None) -> Iterator[Metric]:
         "Starts of managed servers that came to nothing, and crashes.",
         value=servers.news.failures,
     )
+
+
+def _crew(crew: Crew | None) -> Iterator[Metric]:
+    if crew is None:
+        return
+    states = GaugeMetricFamily("proxyd_workers", "Workers, by state.", labels=["state"])
+    for state, count in crew.states().items():
+        states.add_metric([state], count)
+    yield states
+    yield CounterMetricFamily("proxyd_worker_replacements", "Workers that had to be replaced.", value=crew.replaced)
+    cpu = CounterMetricFamily("proxyd_worker_cpu_seconds", "CPU time of the worker that runs.", labels=["worker"])
+    memory = GaugeMetricFamily("proxyd_worker_resident_bytes", "Memory of the worker that runs.", labels=["worker"])
+    for number, seconds, size in crew.costs():
+        cpu.add_metric([str(number)], seconds)
+        memory.add_metric([str(number)], size)
+    yield cpu
+    yield memory
 
 
 def _counter(name: str, text: str, by_result: dict[str, int]) -> CounterMetricFamily:

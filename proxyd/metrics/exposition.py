@@ -38,6 +38,20 @@ class ServerNews(Protocol):
     failures: int
 
 
+class Crew(Protocol):
+    """What is to be known of the workers of a controller."""
+
+    @property
+    def replaced(self) -> int:
+        """How many had to be replaced."""
+
+    def states(self) -> Mapping[str, int]:
+        """How many of them are in each state."""
+
+    def costs(self) -> Iterable[tuple[int, float, int]]:
+        """The number of each, its CPU seconds, and its resident bytes."""
+
+
 _QUANTILES = (0.01, 0.05, 0.5, 0.9, 0.95, 0.99, 0.999)
 _CHP_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,7 +75,8 @@ class NativeExposition:
     """`meters` under proxyd's own names, in the form that prometheus_client chooses.
 
     `gauges` tells how things are, `lag` how late the event loop was, `stalls` how often it stood still, `dropped_lines`
-    how many lines of the access log found no place, `servers` the managed servers, if there can be any.
+    how many lines of the access log found no place, `servers` the managed servers, `crew` the workers, if there can be
+    any. `meters` may be replaced before a page is made.
     """
 
     def __init__(
@@ -74,7 +89,9 @@ class NativeExposition:
         dropped_lines: Callable[[], int] = lambda: 0,
         certificates: Certificates = lambda: (),
         servers: Servers | None = None,
+        crew: Crew | None = None,
     ) -> None:
+        self.crew = crew
         self.meters = meters
         self.gauges = gauges
         self.lag = lag
@@ -103,7 +120,7 @@ class ChpExposition:
     """
 
     def __init__(self, meters: ChpMeters) -> None:
-        self._meters = meters
+        self.meters = meters
         self._process: ProcessCollector | None = None
 
     def page(self, accept: str) -> Page:
@@ -111,7 +128,7 @@ class ChpExposition:
         return Page(_CHP_CONTENT_TYPE, "".join(f"{line}\n" for line in self._lines()))
 
     def _lines(self) -> Iterator[str]:
-        meters = self._meters
+        meters = self.meters
         api = meters.api
         yield from _counter("api_route_get", "Count of API route get requests", api.listed)
         yield from _counter("api_route_add", "Count of API route add requests", api.added)

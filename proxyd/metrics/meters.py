@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from time import perf_counter
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import attrs
 
@@ -77,6 +77,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
+    def add(self, other: Histogram) -> None:
+        """Count what another one with the same bounds has counted."""
+        self.counts = [own + its for own, its in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
 
 class Summary:
     """Counts and adds up all durations, and keeps the last `window` of them for quantiles."""
@@ -109,6 +114,24 @@ class Summary:
             return result
 
         return measured
+
+    def add(self, other: Summary) -> None:
+        """Count what another one has counted; the last ones of both are what quantiles are made of."""
+        self.count += other.count
+        self.total += other.total
+        self._recent = deque((*self._recent, *other._recent), maxlen=(self._recent.maxlen or 0) + len(other._recent))
+
+    def as_json(self) -> list[Any]:
+        """Plain values."""
+        return [self.count, self.total, list(self._recent)]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Summary:
+        """What `as_json` has made."""
+        summary = cls()
+        summary.count, summary.total, recent = values
+        summary._recent.extend(recent)
+        return summary
 
     def quantiles(self, fractions: Sequence[float]) -> list[float]:
         """For each fraction, the least recent duration that so many are not above; 0 if there is none."""
@@ -185,6 +208,41 @@ class Meters(Uncounted):
         """Count an attempt to connect to an upstream."""
         self.connects[result] += 1
 
+    def add(self, other: Meters) -> None:
+        """Count what another process has counted; only one of them reloads."""
+        for kind, meter in other.requests.items():
+            own = self.requests[kind]
+            own.classes = [mine + its for mine, its in zip(own.classes, meter.classes, strict=True)]
+            own.durations.add(meter.durations)
+        self.received += other.received
+        self.sent += other.sent
+        for counts, more in ((self.connects, other.connects), (self.reloads, other.reloads)):
+            for result, count in more.items():
+                counts[result] += count
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "requests": {
+                kind: [meter.classes, meter.durations.counts, meter.durations.total]
+                for kind, meter in self.requests.items()
+            },
+            "received": self.received,
+            "sent": self.sent,
+            "connects": self.connects,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Meters:
+        """What `as_json` has made."""
+        meters = cls(lambda: 0.0)
+        for kind, (classes, counts, total) in values["requests"].items():
+            meter = meters.requests[kind]
+            meter.classes, meter.durations.counts, meter.durations.total = classes, counts, total
+        meters.received, meters.sent = values["received"], values["sent"]
+        meters.connects = values["connects"]
+        return meters
+
     def reload_done(self, *, applied: bool) -> None:
         """Count a reload of the configuration; a bad one is refused, and changes nothing."""
         self.reloads["applied" if applied else "refused"] += 1
@@ -211,6 +269,40 @@ class ChpMeters(Uncounted):
         self.look_ups = Summary()
         self.touches = Summary()
         self.api = ChpApiMeter()
+
+    def add(self, other: ChpMeters) -> None:
+        """Count what another process has counted; only one of them has the API."""
+        self.requests_web += other.requests_web
+        self.requests_ws += other.requests_ws
+        for status, count in other.requests_proxy.items():
+            self.requests_proxy[status] += count
+        self.look_ups.add(other.look_ups)
+        self.touches.add(other.touches)
+        for status, count in other.api.requests.items():
+            self.api.requests[status] += count
+        self.api.listed += other.api.listed
+        self.api.added += other.api.added
+        self.api.deleted += other.api.deleted
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "requests_web": self.requests_web,
+            "requests_ws": self.requests_ws,
+            "requests_proxy": list(self.requests_proxy.items()),
+            "look_ups": self.look_ups.as_json(),
+            "touches": self.touches.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ChpMeters:
+        """What `as_json` has made."""
+        meters = cls()
+        meters.requests_web, meters.requests_ws = values["requests_web"], values["requests_ws"]
+        meters.requests_proxy.update((int(status), count) for status, count in values["requests_proxy"])
+        meters.look_ups = Summary.from_json(values["look_ups"])
+        meters.touches = Summary.from_json(values["touches"])
+        return meters
 
     def request_came(self, head: RequestHead) -> None:
         """Count a request by what it asks for; what looks like a handshake, but is a bad one, is one here."""

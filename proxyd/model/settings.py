@@ -249,7 +249,9 @@ class Config:
     host_routing: bool = option(
         False, help="The first segment of an API route's path is its host, as in configurable-http-proxy."
     )
-    workers: Workers = option(Workers(1), help="Processes that serve traffic; this version has one.")
+    workers: Workers = option(
+        Workers(1), help="Processes that serve traffic; beyond 1, one more rules them. `auto`: one for each core."
+    )
     store: StoreConfig = attrs.field(
         factory=MemoryStoreConfig, metadata={"help": "Where the routes of the API are kept.", "section": True}
     )

@@ -228,13 +228,15 @@ class DataPathPort(tcp.Port):
     """Accepts clients on `sock`, which listens already.
 
     Whoever opened the socket knows best where and how, and what lies on disk because of it. If it `is_shared`, another
-    process listens on it as well, and goes on when this one stops.
+    process listens on it as well, and goes on when this one stops. One that `has_rivals` takes one client at a time: of
+    a burst, each of them gets its share.
     """
 
     transport: Any = DataPathServer
     unix_transport: Any = DataPathUnixServer
 
     is_shared = False
+    has_rivals = False
 
     def __init__(self, sock: socket.socket, factory: Any, reactor: DataPathReactor) -> None:
         if sock.family == socket.AF_UNIX:
@@ -268,6 +270,12 @@ class DataPathPort(tcp.Port):
         self._shouldShutdown = False
         self.stopListening()
         return sock
+
+    def doRead(self) -> None:
+        """Accept clients."""
+        if self.has_rivals:
+            self.numberAccepts = 1
+        super().doRead()
 
     def adopt(self, sock: socket.socket, client: Any) -> None:
         """Serve a connection that was accepted elsewhere, of a client at the address `client`, empty if unknown."""

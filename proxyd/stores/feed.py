@@ -42,7 +42,10 @@ class TableFeed:
         """Bring a change into the table, unless changes are held."""
         if self._held is not None:
             self._held.append(change)
-            return
+        else:
+            self._bring(change)
+
+    def _bring(self, change: Change) -> None:
         key = change.key
         before = self.table.get(key) if self.listeners else None
         self.table.apply(change, self._seconds())
@@ -68,7 +71,7 @@ class TableFeed:
         if len(held) <= _CHANGES_A_TURN:
             self._held = None
             for change in held:
-                self.take(change)
+                self._bring(change)
             return
         for _ in self.table.rebuild(held, self._seconds()):
             await deferLater(self._clock, 0)
@@ -76,4 +79,4 @@ class TableFeed:
             listener.table_replaced()
         later, self._held = self._held, None
         for change in later:
-            self.take(change)
+            self._bring(change)

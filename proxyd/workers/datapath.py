@@ -64,7 +64,8 @@ class DataPath:
     `table` is where routes come from; whoever owns it changes it. `access_writer` None: no access log.
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
     `supervisor` there are no managed servers; `front` is for the one at `base_url` itself. `environ` is for what the
-    configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`.
+    configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`,
+    `touch` that of `Site`.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class DataPath:
         front: Front | None = None,
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
+        touch: Callable[[Entry], None] | None = None,
     ) -> None:
+        self._touch = touch
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
@@ -145,7 +148,8 @@ class DataPath:
         self.sites: list[Site] = []
         self._public_sites: list[Site] = []
         self._drain = Drain(self.sites, main_reactor, self.deadlines)
-        self.listeners: list[IListener] = [self._make_listener(section) for section in config.listeners]
+        self.public_listeners = [self._make_listener(section) for section in config.listeners]
+        self.listeners: list[IListener] = list(self.public_listeners)
 
     def make_site(self, root: IResource | None = None, *, logs_access: bool = True) -> Site:
         """A site with the limits, deadlines and error pages of the configuration; without a `root`, for the routes."""
@@ -157,6 +161,7 @@ class DataPath:
             access_log=self._access_log if logs_access else None,
             meters=self._meters if logs_access else None,
             gate=self._gate if logs_access else None,
+            touch=self._touch,
         )
         self.sites.append(site)
         if logs_access:
@@ -272,6 +277,11 @@ class DataPath:
         if self.launcher is not None:
             self.launcher.apply(config, self._guards)
 
+    @property
+    def cookie_key(self) -> bytes:
+        """The key that cookies are sealed under; empty while nobody needs it."""
+        return self._guards.cookie_key
+
     def gauges(self) -> Gauges:
         """How things are; takes a moment for each connection, and is meant for a scrape."""
         sites = [site for site in self.sites if site.meters is not None and site.meters is self._meters]
@@ -287,10 +297,11 @@ class DataPath:
             sent=sum(request.body_sent for request in requests) + sum(tunnel.to_client for tunnel in tunnels),
         )
 
-    def open(self, inherited: InheritedSockets | None = None) -> None:
+    def open(self, inherited: InheritedSockets | None = None, *, accepts: bool = True) -> None:
         """Open the listeners, all or none; those that have an inherited socket use that one.
 
-        Raises `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
+        Unless it `accepts`, the clients of the configuration's own listeners are left to other processes. Raises
+        `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
         self._load_upstream_tls(self._config, self.pools.contexts)
         _load_relay(self._config)
@@ -300,7 +311,10 @@ class DataPath:
             inherited.close()
         try:
             for listener in self.listeners:
-                listener.open()
+                if accepts or listener not in self.public_listeners:
+                    listener.open()
+                else:
+                    listener.bind()
         except (ListenError, TlsError):
             self.stop_listening()
             raise

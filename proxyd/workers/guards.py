@@ -60,7 +60,7 @@ class Guards:
         self._wall_clock = wall_clock
         self._trusts = trusts
         self._key_file = state / "cookie-key"
-        self._key = cookie_key
+        self.cookie_key = cookie_key
         self._reactor = reactor
         self._environ = environ or {}
         self._touch_of = touch_of
@@ -159,7 +159,7 @@ class Guards:
             seconds=self._seconds,
             wall_clock=self._wall_clock,
             trusts=self._trusts,
-            cookie_key=self._cookie_key,
+            cookie_key=self._key,
             reactor=self._reactor,
             environ=self._environ,
             touch_of=self._touch_of,
@@ -170,10 +170,10 @@ class Guards:
         )
         return self._kinds.of_config(section).build(section, environment)
 
-    def _cookie_key(self) -> bytes:
-        if not self._key:
-            self._key = read_or_make_key(self._key_file)
-        return self._key
+    def _key(self) -> bytes:
+        if not self.cookie_key:
+            self.cookie_key = read_or_make_key(self._key_file)
+        return self.cookie_key
 
 
 def _path_of(route: Route) -> str:

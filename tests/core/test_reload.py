@@ -23,6 +23,7 @@ from proxyd.core.reload import (
 )
 from proxyd.errors import Problem
 from proxyd.model.settings import Config, ListenerConfig
+from proxyd.option import Workers
 
 TLS = "certificates: [{certificate: c.pem}]"
 
@@ -168,7 +169,7 @@ class OptionTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Their number needs a restart."""
-        before, after = Config(), attrs.evolve(Config(), workers=2)  # type: ignore[arg-type]  # of a later version
+        before, after = Config(), attrs.evolve(Config(), workers=Workers(2))
         self.assertEqual(plan_reload(before, after).needs_restart, ("workers",))
 
     def test_what_is_in_no_table_needs_a_restart(self) -> None:

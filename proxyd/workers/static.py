@@ -1,0 +1,40 @@
+"""What the controller and each worker make of the same configuration: static routes, meters, writers of logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+
+import attrs
+
+from proxyd.metrics.meters import ChpMeters, Meters
+from proxyd.model.routes import Route, RouteOptions, place_of
+from proxyd.model.settings import Config, RouteSpec
+
+
+def static_route(key: str, spec: RouteSpec) -> Route:
+    """The route that a key and a section of the file describe."""
+    options = RouteOptions(**{field.name: getattr(spec, field.name) for field in attrs.fields(RouteOptions)})
+    members = json.dumps({"target": spec.upstream, "static": True})
+    return Route.told(key, members, place_of(key)[0], options)
+
+
+def static_routes(
+    config: Config, running: Config | None = None, known: Mapping[str, Route] | None = None
+) -> dict[str, Route]:
+    """The static routes of `config` by their keys; those that are the same in `running` are taken from `known`."""
+    kept = {} if running is None or known is None else known
+    before = {} if running is None else running.routes
+    return {
+        key: kept[key] if key in kept and before.get(key) == spec else static_route(key, spec)
+        for key, spec in config.routes.items()
+    }
+
+
+def make_meters(config: Config) -> Meters | ChpMeters | None:
+    """What counts, if anybody can see it."""
+    metrics = config.metrics
+    if not metrics.enabled or not (metrics.has_listener or config.api is not None):
+        return None
+    return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
