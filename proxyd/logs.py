@@ -27,6 +27,9 @@ _FLUSH_CHARS = 64 * 1024
 _MAX_WAITING_CHARS = 4 * 1024 * 1024
 # How often is looked whether there is room again, once lines were dropped.
 _ROOM_SECONDS = 1.0
+_NEWLINE = ord("\n")
+# How often is told that a file cannot be written.
+_FAILURE_SECONDS = 60.0
 
 _LEVELS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 3}
 _ANSI = {"debug": "\x1b[34m", "info": "\x1b[32m", "warn": "\x1b[33m", "error": "\x1b[31m"}
@@ -44,10 +47,12 @@ class LineWriter:
     """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`.
 
     `path` is that of the file, if it may be opened again. Lines that found no place are counted, and
-    `told_of_drops`, if somebody has set it, is called with their number once there is room again.
+    `told_of_drops`, if somebody has set it, is called with their number once there is room again. `told_of_failure`
+    is called with what keeps a file from being written, a full disk for example; not for each line.
     """
 
     told_of_drops: Callable[[int], object] | None = None
+    told_of_failure: Callable[[OSError], object] | None = None
 
     def __init__(self, fd: int, clock: Any, *, close_fd: bool = False, path: str = "") -> None:
         self._fd = fd
@@ -59,6 +64,9 @@ class LineWriter:
         self._handed_over = 0  # counted under the lock
         self._written = 0  # counted by the writing thread only
         self._unwritten = 0  # lines that the file did not take, counted by the writing thread only
+        self._failure: OSError | None = None  # set by the writing thread
+        self._is_torn = False  # what was written last is half a line
+        self._quiet_until = 0.0
         self._dropped = 0
         self._told = 0
         self._room_call: Any = None
@@ -123,6 +131,10 @@ class LineWriter:
     def _flush(self) -> None:
         self._call = None
         self._hand_over()
+        failure, self._failure = self._failure, None
+        if failure is not None and self.told_of_failure is not None and self._clock.seconds() >= self._quiet_until:
+            self._quiet_until = self._clock.seconds() + _FAILURE_SECONDS
+            self.told_of_failure(failure)
 
     def _hand_over(self) -> None:
         if self._lines:
@@ -152,16 +164,19 @@ class LineWriter:
             os.close(self._fd)
 
     def _write_all(self, data: bytes) -> None:
-        rest = memoryview(data)
+        rest = memoryview(b"\n" + data if self._is_torn else data)
         while rest:
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                count = os.write(self._fd, rest)
+                self._is_torn = rest[count - 1] != _NEWLINE
+                rest = rest[count:]
             except BlockingIOError:  # somebody who shares it has made it so
                 room = select.poll()
                 room.register(self._fd, select.POLLOUT)
                 room.poll()
-            except OSError:
-                self._unwritten += bytes(rest).count(b"\n")  # the reader is gone, and there is nowhere to say so
+            except OSError as error:
+                self._unwritten += bytes(rest[-len(data) :]).count(b"\n")
+                self._failure = error  # told by the next lines that come: there may be nowhere else to say so
                 return
 
     def close(self, seconds: float = 1.0) -> None:

@@ -245,6 +245,7 @@ class ProxyService(Service):
             return None
         writer = LineWriter.to_file(config.log.access_file, self._reactor)
         writer.told_of_drops = self._tell_of_drops
+        writer.told_of_failure = self._tell_of_failure
         return writer
 
     def _write_pid_file(self, path: str) -> None:
@@ -282,6 +283,9 @@ class ProxyService(Service):
 
     def _tell_of_drops(self, count: int) -> None:
         self._log.warn("{count} lines of a log were dropped, because its reader did not keep up", count=count)
+
+    def _tell_of_failure(self, error: OSError) -> None:
+        self._log.error("a log cannot be written, and lines are lost: {error}", error=error)
 
     def _make_stall_log(self) -> Logger:
         log = self._config.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -155,13 +156,47 @@ class LineWriterTests(SynchronousTestCase):
         self.writer.close()
 
     def test_a_full_disk(self) -> None:
-        """Costs lines, which are counted."""
+        """Costs lines, which are counted; that is told with the lines that come next, and not for each of them."""
+        told: list[OSError] = []
         writer = LineWriter.to_file("/dev/full", self.clock)
+        writer.told_of_failure = told.append
+        for count in range(1, 5):
+            writer.write("a\n")
+            self.clock.advance(0.2)
+            wait_for(lambda count=count: writer.dropped == count, "a line that is counted")
+        self.assertEqual([errno.ENOSPC], [error.errno for error in told])
+        self.clock.advance(60)
         writer.write("a\n")
-        writer.write("b\n")
+        self.clock.advance(0.2)
+        self.assertEqual(2, len(told))
         writer.close()
-        self.assertEqual(writer.dropped, 2)
+        self.assertEqual(writer.dropped, 5)
         self.writer.close()
+
+    def test_a_line_that_is_cut_by_a_full_disk(self) -> None:
+        """The next one does not begin in the middle of it."""
+        write = os.write
+        room = [13]
+
+        def write_a_little(fd: int, data: bytes) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "full")
+            count = write(fd, bytes(data)[: room[0]])
+            room[0] -= count
+            return count
+
+        self.patch(os, "write", write_a_little)
+        self.writer.write("one line\n")
+        self.writer.write("another line\n")
+        self.clock.advance(0.2)
+        wait_for(lambda: self.writer.dropped, "a line that is counted")
+        self.writer.write("lost\n")
+        self.clock.advance(0.2)
+        wait_for(lambda: self.writer.dropped == 2, "a line that is counted")
+        room[0] = 1000
+        self.writer.write("last\n")
+        self.writer.close()
+        self.assertEqual(b"one line\nanot\nlast\n", os.read(self.read_end, 100))
 
     def test_a_pipe_without_a_reader_is_not_waited_for(self) -> None:
         """It is an error."""
