@@ -34,8 +34,11 @@ format: $(VENV)/installed-lint
 docs: $(VENV)/installed
 	$(BIN)/proxyd docs
 
+# All measurements, which take a while: `make bench ONLY=small,tls`, `make bench QUICK=1`, `make bench BASE=<commit>`;
+# PUBLISH=1 writes docs/performance.*, and MERGE=1 keeps what was measured before of all others.
 bench: $(VENV)/installed
-	$(BIN)/python bench/small_get.py
+	$(BIN)/python bench/run.py --install $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
+		$(if $(QUICK),--quick) $(if $(MERGE),--merge) $(if $(PUBLISH),--publish)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* _trial_temp* .ci/output

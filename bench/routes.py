@@ -15,10 +15,7 @@ import http.client
 import json
 import os
 import platform
-import random
 import shutil
-import socket
-import statistics
 import subprocess
 import sys
 import sysconfig
@@ -31,44 +28,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peers import find_chp
-
-from proxyd.core.changes import Change
-from proxyd.core.posted import RouteReader
-from proxyd.core.table import RouteTable
+from hub_routes import hub_routes, look_up_seconds
+from peers import accepts, find_chp, free_port
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LOOK_UPS = 100_000
-
-
-def routes(count: int, port: int = 8888) -> dict[str, dict[str, Any]]:
-    """So many routes as a JupyterHub posts them."""
-    return {
-        f"/user/u{number}@example.org": {
-            "target": f"http://10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:{port}",
-            "jupyterhub": True,
-            "user": f"u{number}@example.org",
-            "server_name": "",
-        }
-        for number in range(count)
-    }
-
-
-def look_up_seconds(count: int) -> float:
-    """CPU seconds of one look-up in a table of so many routes, the median of some rounds."""
-    table = RouteTable()
-    reader = RouteReader(host_routing=False, read_options=None)
-    for number, (key, posted) in enumerate(routes(count).items()):
-        table.apply(Change(number, key, reader.read(key, posted)), 0)
-    chosen = random.Random(1)
-    paths = [("user", f"u{chosen.randrange(count)}@example.org", "lab", "tree") for _ in range(LOOK_UPS)]
-    rounds = []
-    for _ in range(7):
-        began = time.process_time()
-        for path in paths:
-            table.look_up("", path)
-        rounds.append((time.process_time() - began) / LOOK_UPS)
-    return statistics.median(rounds)
 
 
 class Proxy:
@@ -166,19 +129,6 @@ def chp(program: str, node: str) -> Callable[[int, int], list[str]]:
     ]
 
 
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -206,8 +156,8 @@ def replace_all(store: str, command: Callable[[int, int], list[str]], count: int
     with proxy.pauses() as waits:
         time.sleep(3)
     print(f"no work at all              longest pause {max(waits) * 1e3:6.0f} ms")
-    body = json.dumps(routes(count)).encode()
-    other = json.dumps(routes(count, 9999)).encode()
+    body = json.dumps(hub_routes(count)).encode()
+    other = json.dumps(hub_routes(count, 9999)).encode()
     print(f"a body of                   {len(body) / 1e6:8.1f} MB")
     resident = proxy.resident
     for name, sent in (("all are new", body), ("none is new", body), ("all are other ones", other)):
@@ -227,7 +177,7 @@ def show_posts(name: str, proxy: Proxy, count: int) -> None:
     """Create the routes one by one, and print what it took."""
     resident, cpu = proxy.resident, proxy.cpu_seconds
     with proxy.pauses() as waits:
-        proxy.post(routes(count))
+        proxy.post(hub_routes(count))
     longest = f", longest pause {max(waits) * 1e3:4.0f} ms"
     print(f"{name:27} {proxy.cpu_seconds - cpu - len(waits) * 50e-6:8.2f} s of CPU{longest}")
     show_memory(proxy, resident, count)
