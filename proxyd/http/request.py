@@ -127,11 +127,14 @@ class Request(server.Request):
         return collector.result
 
     def answer(self, status: int, fields: list[bytes], body: bytes = b"", *, close: bool = False) -> None:
-        """Send a whole response: `fields` are lines without the ones that belong to the connection."""
+        """Send a whole response: `fields` are lines without the ones that belong to the connection.
+
+        It ends the connection of a WebSocket's client, whose next bytes may be frames.
+        """
         channel = self.channel
         if self.is_lost:
             return
-        keep_alive = self.may_keep_alive and not close
+        keep_alive = self.may_keep_alive and not close and self.head.upgrade != b"websocket"
         lines = [b"HTTP/1.1 %d %b" % (status, reason_phrase(status)), *fields]
         if self.admission is not None:
             lines += cookie_lines(self.admission)

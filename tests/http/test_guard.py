@@ -190,6 +190,16 @@ class VerdictTests(GuardTestCase):
         client = self.send(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         self.assertNotIn(b"100 Continue", self.assert_status(403, client))
 
+    def test_a_refused_handshake_ends_the_connection(self) -> None:
+        """Whatever the answer looks like: what comes behind it are frames, and no requests."""
+        self.authenticator.verdict = Answer(403, (b"X: y",), b"another page")
+        client = self.send(HANDSHAKE + GET)
+        answer = client.pop()
+        self.assertEqual(1, answer.count(b"HTTP/1.1 "), answer)
+        self.assertIn(b"\r\nConnection: close\r\n", answer)
+        self.assert_nobody_was_called()
+        self.assertEqual(1, len(self.authenticator.asked))
+
     def test_websockets(self) -> None:
         """Refused with a status and no page, and never agreed to."""
         self.authenticator.verdict = Answer(403, (b"X: y",))

@@ -1,0 +1,1 @@
+"""Who gets in where: real processes, and whoever should not."""
