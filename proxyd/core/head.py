@@ -77,8 +77,10 @@ _REQUEST_KINDS = {
     b"user-agent": NOTED,
     b"referer": NOTED,
 }
-# WSGI and CGI applications fold `_` and `-`: a field that reads as one of ours there is a forgery.
-_FOLDED = frozenset(name for name, kind in _REQUEST_KINDS.items() if kind == FORWARDED)
+# WSGI and CGI applications fold `_` and `-`: a field that reads there as one of ours, or as framing, is a forgery.
+_FOLDED = frozenset(
+    name for name, kind in _REQUEST_KINDS.items() if kind in {FORWARDED, CONTENT_LENGTH, TRANSFER_ENCODING}
+)
 
 _RESPONSE_KINDS = {
     b"connection": CONNECTION,

@@ -21,8 +21,8 @@ _DOTS = {b".": 1, b"%2e": 1, b"..": 2, b".%2e": 2, b"%2e.": 2, b"%2e%2e": 2}
 def split_target(target: bytes, *, lenient: bool = False) -> tuple[bytes, bytes]:
     """Split a request target into its dot-resolved raw path and its query with the `?` (empty if there is none).
 
-    The authority of an absolute form is dropped: the Host field decides. `lenient` drops a fragment and lets
-    quotes and angle brackets pass. Raises `RequestError`.
+    The authority of an absolute form is dropped; see `authority_of`. `lenient` drops a fragment and lets quotes and
+    angle brackets pass. Raises `RequestError`.
     """
     if target[:1] != b"/":
         target = _origin_form(target)
@@ -36,6 +36,12 @@ def split_target(target: bytes, *, lenient: bool = False) -> tuple[bytes, bytes]
     if b"/." in path or b"%2" in path:
         path = resolve_dots(path)
     return path, question + query
+
+
+def authority_of(target: bytes) -> bytes:
+    """The authority of a target in absolute form, which counts in place of Host (RFC 9112 §3.2.2); empty for others."""
+    match = _ABSOLUTE.match(target)
+    return b"" if match is None else match[1]
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -11,7 +11,7 @@ from twisted.web.resource import IResource
 
 from proxyd.core.prefix import PrefixTree
 from proxyd.core.table import Entry, RouteTable
-from proxyd.core.target import decode_path, host_of, key_of, split_target
+from proxyd.core.target import authority_of, decode_path, host_of, key_of, split_target
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
 from proxyd.http.streaming import StreamingResource
@@ -134,11 +134,18 @@ class RouteTree(StreamingResource):
             self._meters.request_came(head)
         if self.gate is not None:
             self.gate.enter(request)
-        if target[:1] != b"/" and self._answers_itself(request):
-            return
-        path, request.query = split_target(target, lenient=self._lenient)
+        if target[:1] != b"/" or head.method == b"CONNECT":
+            if self._answers_itself(request):
+                return
+            if not self._lenient:
+                head.host = authority_of(target) or head.host  # RFC 9112 §3.2.2
+        try:
+            path, request.query = split_target(target, lenient=self._lenient)
+            segments = key_of(decode_path(path))
+        except RequestError:
+            head.keep_alive = False  # who sends that may mean something else by what follows
+            raise
         request.path = path
-        segments = key_of(decode_path(path))
         entry = self._look_up(host_of(head.host) if head.host else "", segments)
         if self._has_more and self._is_answered_beside(request, segments, entry):
             return

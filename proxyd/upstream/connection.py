@@ -266,10 +266,15 @@ class UpstreamConnection(protocol.Protocol):
             self._keep_alive = False
 
     def _fail(self, error: UpstreamError) -> None:
-        answered = self._state is _State.BODY or bool(self._buffer)
+        answered = self._state is _State.BODY or self._has_answered
         receiver = self._receiver
         self.close()
         receiver.response_failed(error, answered=answered)
+
+    @property
+    def _has_answered(self) -> bool:
+        """Whether anything of a response has come, an interim one included: the request has been taken."""
+        return bool(self._buffer) or self._interim > 0
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """The upstream ended the connection."""
@@ -279,7 +284,7 @@ class UpstreamConnection(protocol.Protocol):
         self._end()
         try:
             if state is _State.HEAD:
-                self._receiver.response_failed(ConnectionCutError(self._name), answered=bool(self._buffer))
+                self._receiver.response_failed(ConnectionCutError(self._name), answered=self._has_answered)
             elif state is _State.BODY:
                 if self._body.lasts_until_close and reason.check(ConnectionDone):
                     self._receiver.response_continued(b"", complete=True)

@@ -401,9 +401,9 @@ class RequestFramingTests(SynchronousTestCase):
             self.assertEqual(request_status(block), 400, repr(block))
 
     def test_underscores_frame_nothing(self) -> None:
-        """A name with an underscore is another name: it says nothing about the body."""
-        head = read_request(POST + b"\r\nContent_Length: 5\r\nTransfer_Encoding: chunked")
-        self.assertEqual((head.body, head.has_length), (0, False))
+        """A name with an underscore says nothing about the body, and does not pass: others may fold it."""
+        head = read_request(POST + b"\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nX_Y: z")
+        self.assertEqual((head.body, head.has_length, head.fields), (0, False, [b"X_Y: z"]))
 
     def test_connection_cannot_take_the_framing_away(self) -> None:
         """Naming Content-Length, Transfer-Encoding or Host in Connection changes nothing about them."""

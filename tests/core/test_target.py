@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.core.target import decode_path, host_of, key_of, resolve_dots, split_target, strip_segments
+from proxyd.core.target import authority_of, decode_path, host_of, key_of, resolve_dots, split_target, strip_segments
 from proxyd.errors import RequestError
 
 _DOTS = re.compile(rb"(?:\.|%2e){1,2}", re.IGNORECASE)
@@ -78,7 +78,7 @@ class SplitTests(SynchronousTestCase):
             self.assertEqual(split_target(target, lenient=True), expected, repr(target))
 
     def test_authority_of_an_absolute_form_is_dropped(self) -> None:
-        """Of an http URL the path and the query count; the Host field says the rest."""
+        """Of an http URL the path and the query are left."""
         for target, expected in (
             (b"http://h", (b"/", b"")),
             (b"http://h/", (b"/", b"")),
@@ -90,6 +90,19 @@ class SplitTests(SynchronousTestCase):
             (b"http://h//a", (b"//a", b"")),
         ):
             self.assertEqual(split_target(target), expected, repr(target))
+
+    def test_authority_of_an_absolute_form(self) -> None:
+        """It is told apart from the rest; other forms have none."""
+        for target, expected in (
+            (b"http://h", b"h"),
+            (b"http://h?a", b"h"),
+            (b"HTTPS://H:443/a", b"H:443"),
+            (b"WSS://[::1]:80/a", b"[::1]:80"),
+            (b"/http://h/", b""),
+            (b"*", b""),
+            (b"h:443", b""),
+        ):
+            self.assertEqual(authority_of(target), expected, repr(target))
 
     def test_other_targets_are_refused(self) -> None:
         """What is neither a path nor an http URL with a plain authority is refused."""

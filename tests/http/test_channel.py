@@ -92,10 +92,11 @@ class MalformedTests(DataPathTestCase):
         self.assert_status(417, client)
 
     def test_connect_is_refused(self) -> None:
-        """CONNECT is for another kind of proxy."""
-        client = self.proxy.client()
-        client.send(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
-        self.assert_status(405, client)
+        """CONNECT is for another kind of proxy: it leads to no upstream, whatever its target looks like."""
+        for target in (b"a.test:443", b"/a", b"http://a.test/a"):
+            client = self.proxy.client()
+            client.send(b"CONNECT %b HTTP/1.1\r\nHost: a.test:443\r\n\r\n" % target)
+            self.assert_status(405, client)
         self.assertEqual([], self.proxy.dialer.dials)
 
     def test_nothing_behind_an_error_is_a_request(self) -> None:

@@ -624,13 +624,14 @@ class ReuseTests(DataPathTestCase):
         self.assertEqual(2, len(self.proxy.dialer.dials))
 
     def test_not_repeated_after_the_first_byte(self) -> None:
-        """Once some of an answer came, the request has been acted upon."""
-        client, upstream = self.idle()
-        client.send(GET)
-        upstream.send(b"HTTP/1.1 200")
-        upstream.close()
-        self.proxy.advance()
-        self.assert_status(502, client)
+        """Once some of an answer came, an interim one included, the request has been acted upon."""
+        for came in (b"HTTP/1.1 200", b"HTTP/1.1 100 Continue\r\n\r\n"):
+            client, upstream = self.idle()
+            client.send(GET)
+            upstream.send(came)
+            upstream.close()
+            self.proxy.advance()
+            self.assert_status(502, client)
 
     def test_post_is_never_repeated(self) -> None:
         """A POST is delivered at most once."""

@@ -39,6 +39,25 @@ class RoutingTests(DataPathTestCase):
             return ""
         return self.proxy.dialer.dials[-1].upstream.host
 
+    def test_an_absolute_form_names_the_host(self) -> None:
+        """It finds the route, and goes on, in place of what Host says (RFC 9112 §3.2.2)."""
+        self.assertEqual("host.test", self.answering("http://host.test/x"))
+        self.assertEqual("a.test", self.answering("http://other.test/a", "host.test"))
+        client = self.proxy.client()
+        client.send(b"GET http://b.test:81/a HTTP/1.1\r\nHost: c.test\r\n\r\n")
+        head = self.proxy.accept().pop()
+        self.assertIn(b"\r\nHost: b.test:81\r\n", head)
+        self.assertNotIn(b"c.test", head)
+
+    def test_nothing_is_read_behind_a_bad_target(self) -> None:
+        """400, and the end of the connection: what follows may be a part of it."""
+        for target in (b"a", b"/a#b", b"/%zz", b"/%ff", b"http://x@host.test/", b"*"):
+            client = self.proxy.client()
+            client.send(b"GET %b HTTP/1.1\r\nHost: host.test\r\n\r\n" % target + b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertRegex(client.received, rb"^HTTP/1\.1 400 (?s:.*)\r\nConnection: close\r\n", target)
+            self.assertEqual(1, client.received.count(b"HTTP/1.1 "))
+        self.assertEqual([], self.proxy.dialer.dials)
+
     def test_longest_prefix_by_segments(self) -> None:
         """The longest chain of equal whole segments of the decoded path wins."""
         cases = {

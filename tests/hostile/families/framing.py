@@ -1,0 +1,347 @@
+"""Where a request ends: lengths and transfer codings (RFC 9112 §6)."""
+
+from __future__ import annotations
+
+import attrs
+
+from tests.hostile.cases import CHUNKED, GET, POST, Case, End, Seen, Wait, broken, bytewise, family, passed, refused
+
+_POSTED = Seen(method=b"POST", targets=(b"/post",), body=b"ok")
+_SMUGGLED = Seen(targets=(b"/smuggled",))
+_EMPTY = attrs.evolve(_POSTED, body=b"")
+
+
+def _length(name: str, *values: bytes) -> Case:
+    """A request with these lengths, which is none."""
+    fields = b"".join(b"Content-Length:%b\r\n" % value for value in values)
+    return refused(name, POST + fields + b"\r\nok")
+
+
+def _gone(name: str, *sends: bytes) -> Case:
+    """A client that leaves in the middle of a body: the upstream never sees the end of it."""
+    steps = (sends[0], Wait.REQUEST, *sends[1:], End.CLOSE)
+    return Case(name=name, sends=steps, closes=None, partial=True)
+
+
+CONTENT_LENGTH = family(
+    "content-length",
+    _length("plus", b" +2"),
+    _length("minus", b" -2"),
+    _length("minus-zero", b" -0"),
+    _length("hex", b" 0x2"),
+    _length("hex-digits", b" a"),
+    _length("octal-prefix", b" 0o2"),
+    _length("float", b" 2.0"),
+    _length("exponent", b" 2e0"),
+    _length("underscore-digits", b" 0_2"),
+    _length("thousands", b" 0,002"),
+    _length("empty", b""),
+    _length("blank", b"  \t "),
+    _length("quoted", b' "2"'),
+    _length("parameter", b" 2;a=b"),
+    _length("word-behind", b" 2 bytes"),
+    _length("two-numbers", b" 2 2"),
+    _length("two-numbers-tab", b" 2\t2"),
+    _length("list-same", b" 2, 2"),
+    _length("list-differ", b" 2, 3"),
+    _length("list-empty-first", b" ,2"),
+    _length("list-empty-last", b" 2,"),
+    _length("comma", b" ,"),
+    _length("vertical-tab", b" \x0b2"),
+    _length("vertical-tab-behind", b" 2\x0b"),
+    _length("form-feed", b" \x0c2"),
+    _length("form-feed-behind", b" 2\x0c"),
+    _length("nul", b" 2\x00"),
+    _length("nul-before", b" \x002"),
+    _length("no-break-space", b" \xa02"),
+    _length("superscript", b" \xb2"),
+    _length("arabic-digit", b" \xd9\xa2"),
+    _length("fullwidth-digit", b" \xef\xbc\x92"),
+    _length("wrap-uint64", b" 18446744073709551618"),
+    _length("max-uint64", b" 18446744073709551615"),
+    _length("max-int64-plus-1", b" 9223372036854775808"),
+    _length("twenty-digits", b" 00000000000000000002"),
+    _length("thousand-digits", b" " + b"9" * 1000),
+    _length("double-same", b" 2", b" 2"),
+    _length("double-differ", b" 2", b" 3"),
+    _length("double-differ-zero", b" 0", b" 2"),
+    _length("double-second-bad", b" 2", b" x"),
+    _length("triple", b" 2", b" 2", b" 2"),
+    refused("double-other-case", POST + b"Content-Length: 2\r\ncontent-length: 2\r\n\r\nok"),
+    refused("differ-around-others", POST + b"Content-Length: 2\r\nX: y\r\nContent-Length: 40\r\n\r\nok"),
+    refused("space-before-colon", POST + b"Content-Length : 2\r\n\r\nok"),
+    refused("tab-before-colon", POST + b"Content-Length\t: 2\r\n\r\nok"),
+    refused("folded", POST + b"Content-Length:\r\n 2\r\n\r\nok"),
+    refused("folded-digit", POST + b"Content-Length: 2\r\n 0\r\n\r\nok"),
+    refused("leading-space", POST + b"X: y\r\n Content-Length: 2\r\n\r\nok"),
+    refused("hidden-by-bare-cr", POST + b"X: y\rContent-Length: 2\r\n\r\nok"),
+    refused("hidden-by-bare-lf", POST + b"X: y\nContent-Length: 2\r\n\r\nok"),
+    refused("hidden-by-nul", POST + b"X: y\x00\r\nContent-Length: 2\r\n\r\nok"),
+    refused("hidden-by-cr-cr-lf", POST + b"X: y\r\r\nContent-Length: 2\r\n\r\nok"),
+    refused("name-with-nul", POST + b"Content-Length\x00: 2\r\n\r\nok"),
+    refused("name-with-vertical-tab", POST + b"\x0bContent-Length: 2\r\n\r\nok"),
+    refused("name-with-no-break-space", POST + b"Content-Length\xa0: 2\r\n\r\nok"),
+    refused("get-double", GET + b"Content-Length: 0\r\nContent-Length: 2\r\n\r\n"),
+    passed("plain", POST + b"Content-Length: 2\r\n\r\nok", seen=_POSTED),
+    passed("no-blank", POST + b"Content-Length:2\r\n\r\nok", seen=_POSTED),
+    passed("blanks-and-tabs", POST + b"Content-Length: \t 2\t \r\n\r\nok", seen=_POSTED),
+    passed("leading-zeros", POST + b"Content-Length: 0002\r\n\r\nok", seen=_POSTED),
+    passed("name-in-capitals", POST + b"CONTENT-LENGTH: 2\r\n\r\nok", seen=_POSTED),
+    passed("zero", POST + b"Content-Length: 0\r\n\r\n", seen=_EMPTY),
+    passed("none-of-a-post", POST + b"\r\n", seen=_EMPTY),
+    passed("of-a-get", GET + b"Content-Length: 2\r\n\r\nok", seen=Seen(body=b"ok")),
+    passed(
+        "of-a-delete",
+        b"DELETE" + POST[4:] + b"Content-Length: 2\r\n\r\nok",
+        seen=attrs.evolve(_POSTED, method=b"DELETE"),
+    ),
+    passed("in-pieces", *bytewise(POST + b"Content-Length: 2\r\n\r\nok"), seen=_POSTED),
+    passed(
+        "body-is-a-request",
+        POST + b"Content-Length: 38\r\n\r\n" + b"GET /inner HTTP/1.1\r\nHost: inside.it\r\n\r\n"[:38],
+        seen=attrs.evolve(_POSTED, body=b"GET /inner HTTP/1.1\r\nHost: inside.it\r\n\r\n"[:38]),
+    ),
+    passed(
+        "request-behind-the-body",
+        POST + b"Content-Length: 2\r\n\r\nokGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        seen=(_POSTED, _SMUGGLED),
+    ),
+    passed(
+        "underscore-name",
+        POST + b"Content_Length: 40\r\n\r\n",
+        seen=attrs.evolve(_EMPTY, lacks=(b"content_length",)),
+    ),
+    _gone("eof-before-the-body", POST + b"Content-Length: 4\r\n\r\n"),
+    _gone("eof-in-the-body", POST + b"Content-Length: 4\r\n\r\n", b"ok"),
+    _gone(
+        "eof-in-a-long-body", POST + b"Content-Length: 9999999\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    ),
+)
+
+
+def _coding(name: str, *values: bytes) -> Case:
+    """A request with these transfer codings, which is none."""
+    fields = b"".join(b"Transfer-Encoding:%b\r\n" % value for value in values)
+    return refused(name, POST + fields + b"\r\n2\r\nok\r\n0\r\n\r\n", status=(400, 501))
+
+
+_BODY = b"\r\n2\r\nok\r\n0\r\n\r\n"
+
+TRANSFER_ENCODING = family(
+    "transfer-encoding",
+    refused("cl-te", POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("te-cl", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n" + _BODY),
+    refused("cl-te-equal", POST + b"Content-Length: 12\r\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("cl-zero-te", POST + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("cl-te-apart", POST + b"Content-Length: 4\r\nX: y\r\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("cl-te-identity", POST + b"Content-Length: 2\r\nTransfer-Encoding: identity\r\n\r\nok", status=(400, 501)),
+    refused("get-cl-te", GET + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused(
+        "cl-te-hidden-by-connection",
+        POST + b"Connection: Transfer-Encoding\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n" + _BODY,
+    ),
+    refused(
+        "te-cl-hidden-by-connection",
+        POST + b"Connection: Content-Length\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n" + _BODY,
+    ),
+    _coding("identity", b" identity"),
+    _coding("identity-list", b" identity, chunked"),
+    _coding("chunked-identity", b" chunked, identity"),
+    _coding("identity-two-fields", b" identity", b" chunked"),
+    _coding("gzip", b" gzip"),
+    _coding("gzip-chunked", b" gzip, chunked"),
+    _coding("chunked-gzip", b" chunked, gzip"),
+    _coding("deflate-chunked", b" deflate, chunked"),
+    _coding("unknown", b" cow"),
+    _coding("unknown-chunked", b" cow, chunked"),
+    _coding("unknown-two-fields", b" cow", b" chunked"),
+    _coding("gzip-two-fields", b" gzip", b" chunked"),
+    _coding("unknown-behind-two-fields", b" chunked", b" cow"),
+    _coding("chunked-twice", b" chunked, chunked"),
+    _coding("chunked-two-fields", b" chunked", b" chunked"),
+    _coding("empty-two-fields", b"", b" chunked"),
+    _coding("empty", b""),
+    _coding("blank", b"  "),
+    _coding("empty-first", b" ,chunked"),
+    _coding("empty-last", b" chunked,"),
+    _coding("parameter", b" chunked;q=1"),
+    _coding("parameter-empty", b" chunked;"),
+    _coding("quoted", b' "chunked"'),
+    _coding("single-quoted", b" 'chunked'"),
+    _coding("prefix", b" xchunked"),
+    _coding("suffix", b" chunkedx"),
+    _coding("short", b" chunk"),
+    _coding("word-behind", b" chunked gzip"),
+    _coding("tab-behind", b" chunked\tgzip"),
+    _coding("trailers", b" trailers, chunked"),
+    _coding("vertical-tab", b" \x0bchunked"),
+    _coding("vertical-tab-behind", b" chunked\x0b"),
+    _coding("form-feed", b" chunked\x0c"),
+    _coding("nul", b" chunked\x00"),
+    _coding("nul-inside", b" chu\x00nked"),
+    _coding("backspace", b" chunkee\x08d"),
+    _coding("no-break-space", b" \xa0chunked"),
+    _coding("dotless", b" chun\xc4\xb1ked"),
+    _coding("kelvin-sign", b" chun\xe2\x84\xaaed"),
+    _coding("colon", b": chunked"),
+    refused("te-cr-hidden", POST + b"X: y\rTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("te-lf-hidden", POST + b"X: y\nTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("te-lf-cr-hidden", POST + b"X: y\n\rTransfer-Encoding: chunked\r\n" + _BODY),
+    refused("te-value-cr", POST + b"Transfer-Encoding: \rchunked\r\n" + _BODY),
+    refused("te-value-lf", POST + b"Transfer-Encoding:\nchunked\r\n" + _BODY),
+    refused("space-before-colon", POST + b"Transfer-Encoding : chunked\r\n" + _BODY),
+    refused("tab-before-colon", POST + b"Transfer-Encoding\t: chunked\r\n" + _BODY),
+    refused("vertical-tab-before-colon", POST + b"Transfer-Encoding\x0b: chunked\r\n" + _BODY),
+    refused("cr-before-colon", POST + b"Transfer-Encoding\r: chunked\r\n" + _BODY),
+    refused("folded", POST + b"Transfer-Encoding:\r\n chunked\r\n" + _BODY),
+    refused("folded-tab", POST + b"Transfer-Encoding:\r\n\tchunked\r\n" + _BODY),
+    refused("folded-behind-another", POST + b"X: y\r\n Transfer-Encoding: chunked\r\n" + _BODY),
+    refused("name-with-nul", POST + b"Transfer-Encoding\x00: chunked\r\n" + _BODY),
+    refused("name-with-high-byte", POST + b"Transfer\xadEncoding: chunked\r\n" + _BODY),
+    refused("name-behind-colon", POST + b":Transfer-Encoding: chunked\r\n" + _BODY),
+    refused("name-behind-nul", POST + b"\x00Transfer-Encoding: chunked\r\n" + _BODY),
+    refused("name-without-colon", POST + b"Transfer-Encoding chunked\r\n" + _BODY),
+    refused("http-1.0", POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n" + _BODY),
+    refused(
+        "http-1.0-keep-alive",
+        POST.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n" + _BODY,
+    ),
+    refused(
+        "http-1.0-with-length",
+        POST.replace(b"1.1", b"1.0") + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n" + _BODY,
+    ),
+    passed("plain", POST + b"Transfer-Encoding: chunked\r\n" + _BODY, seen=_POSTED),
+    passed("capitals", POST + b"TRANSFER-ENCODING: CHUNKED\r\n" + _BODY, seen=_POSTED),
+    passed("blanks", POST + b"Transfer-Encoding: \t chunked \t\r\n" + _BODY, seen=_POSTED),
+    passed("no-blank", POST + b"Transfer-Encoding:chunked\r\n" + _BODY, seen=_POSTED),
+    passed("of-a-get", GET + b"Transfer-Encoding: chunked\r\n" + _BODY, seen=Seen(body=b"ok")),
+    passed(
+        "named-by-connection",
+        POST + b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n" + _BODY,
+        seen=_POSTED,
+    ),
+    passed(
+        "underscore-name",
+        POST + b"Transfer_Encoding: chunked\r\n\r\n",
+        seen=attrs.evolve(_EMPTY, lacks=(b"transfer_encoding",)),
+    ),
+    passed(
+        "request-behind-the-body",
+        CHUNKED + b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        seen=(_EMPTY, _SMUGGLED),
+    ),
+)
+
+
+def _chunks(name: str, body: bytes) -> tuple[Case, Case]:
+    """A chunked body that breaks the rules, together with its head and behind it."""
+    return broken(name, CHUNKED + body), broken(f"{name}-later", CHUNKED, Wait.REQUEST, body)
+
+
+def _whole(name: str, body: bytes, data: bytes = b"ok") -> Case:
+    """A chunked body that keeps the rules."""
+    return passed(name, CHUNKED + body, seen=attrs.evolve(_POSTED, body=data))
+
+
+_END = b"\r\nok\r\n0\r\n\r\n"
+
+CHUNKED_BODY = family(
+    "chunked-body",
+    _chunks("0x", b"0x2" + _END),
+    _chunks("0X", b"0X2" + _END),
+    _chunks("plus", b"+2" + _END),
+    _chunks("minus", b"-2" + _END),
+    _chunks("minus-zero", b"-0\r\n\r\n"),
+    _chunks("x-zero", b"0x0\r\n\r\n"),
+    _chunks("empty-size", _END),
+    _chunks("extension-without-size", b";a=b" + _END),
+    _chunks("space-before-size", b" 2" + _END),
+    _chunks("tab-before-size", b"\t2" + _END),
+    _chunks("vertical-tab-before-size", b"\x0b2" + _END),
+    _chunks("space-behind-size", b"2 " + _END),
+    _chunks("tab-behind-size", b"2\t" + _END),
+    _chunks("form-feed-behind-size", b"2\x0c" + _END),
+    _chunks("nul-behind-size", b"2\x00" + _END),
+    _chunks("no-break-space", b"2\xa0" + _END),
+    _chunks("not-hex", b"g" + _END),
+    _chunks("word", b"two" + _END),
+    _chunks("underscore", b"0_2" + _END),
+    _chunks("comma", b"2,2" + _END),
+    _chunks("dot", b"2.0" + _END),
+    _chunks("quoted", b'"2"' + _END),
+    _chunks("fullwidth-digit", b"\xef\xbc\x92" + _END),
+    _chunks("junk-behind-size", b"2junk" + _END),
+    _chunks("two-sizes", b"2 2" + _END),
+    _chunks("seventeen-digits", b"00000000000000002" + _END),
+    _chunks("wrap-uint64", b"10000000000000002" + _END),
+    _chunks("wrap-uint32-and-more", b"F0000000000000000002" + _END),
+    _chunks("max-uint64", b"FFFFFFFFFFFFFFFF" + _END),
+    _chunks("max-int64-plus-1", b"8000000000000000" + _END),
+    _chunks("thousand-digits", b"0" * 1000 + b"2" + _END),
+    _chunks("endless-size", b"0" * 100_000),
+    _chunks("lf-after-size", b"2\nok\r\n0\r\n\r\n"),
+    _chunks("cr-after-size", b"2\rok\r\n0\r\n\r\n"),
+    _chunks("cr-cr-lf-after-size", b"2\r\r\nok\r\n0\r\n\r\n"),
+    _chunks("lf-cr-after-size", b"2\n\rok\r\n0\r\n\r\n"),
+    _chunks("lf-after-data", b"2\r\nok\n0\r\n\r\n"),
+    _chunks("cr-after-data", b"2\r\nok\r0\r\n\r\n"),
+    _chunks("nothing-after-data", b"2\r\nok0\r\n\r\n"),
+    _chunks("blank-after-data", b"2\r\nok \r\n0\r\n\r\n"),
+    _chunks("longer-data", b"2\r\nokay\r\n0\r\n\r\n"),
+    _chunks("shorter-data", b"4\r\nok\r\n0\r\n\r\n"),
+    _chunks("empty-line-between", b"2\r\nok\r\n\r\n0\r\n\r\n"),
+    _chunks("lf-after-last", b"2\r\nok\r\n0\n\r\n"),
+    _chunks("lf-at-the-end", b"2\r\nok\r\n0\r\n\n"),
+    _chunks("cr-at-the-end", b"2\r\nok\r\n0\r\n\rG"),
+    _chunks("word-at-the-end", b"2\r\nok\r\n0\r\nGET\r\n\r\n"),
+    _chunks("request-in-place-of-the-end", b"2\r\nok\r\n0\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+    _chunks("ext-bare-lf", b"2;a\nb" + _END),
+    _chunks("ext-bare-cr", b"2;a\rb" + _END),
+    _chunks("ext-nul", b"2;a\x00b" + _END),
+    _chunks("ext-control", b"2;a\x01b" + _END),
+    _chunks("ext-delete", b"2;a\x7fb" + _END),
+    _chunks("ext-vertical-tab", b"2;\x0b" + _END),
+    _chunks("ext-quoted-lf", b'2;a="\n"' + _END),
+    _chunks("ext-64k", b"2;" + b"a" * 65536 + _END),
+    _chunks("ext-just-over", b"2;" + b"a" * 1024 + _END),
+    _chunks("ext-many-chunks", b"1;%b\r\no\r\n" % (b"a" * 100) * 20 + b"0\r\n\r\n"),
+    _chunks("ext-of-the-last", b"2\r\nok\r\n0;\x00\r\n\r\n"),
+    _chunks("trailer-no-colon", b"2\r\nok\r\n0\r\nno colon\r\n\r\n"),
+    _chunks("trailer-space-before-colon", b"2\r\nok\r\n0\r\nX : y\r\n\r\n"),
+    _chunks("trailer-empty-name", b"2\r\nok\r\n0\r\n: y\r\n\r\n"),
+    _chunks("trailer-folded", b"2\r\nok\r\n0\r\nX: y\r\n z\r\n\r\n"),
+    _chunks("trailer-bare-lf", b"2\r\nok\r\n0\r\nX: y\nZ: z\r\n\r\n"),
+    _chunks("trailer-bare-cr", b"2\r\nok\r\n0\r\nX: y\rZ: z\r\n\r\n"),
+    _chunks("trailer-nul", b"2\r\nok\r\n0\r\nX: \x00\r\n\r\n"),
+    _chunks("trailer-too-long", b"2\r\nok\r\n0\r\nX: " + b"y" * 9000 + b"\r\n\r\n"),
+    _chunks("trailers-too-many", b"2\r\nok\r\n0\r\n" + b"X: yyyyyyy\r\n" * 1000 + b"\r\n"),
+    _whole("plain", b"2" + _END),
+    _whole("two-chunks", b"1\r\no\r\n1\r\nk\r\n0\r\n\r\n"),
+    _whole("leading-zeros", b"0000000000000002" + _END),
+    _whole("zeros-at-the-end", b"2\r\nok\r\n0000\r\n\r\n"),
+    _whole("hex-in-capitals", b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+    _whole("hex-in-small-letters", b"a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+    _whole("extension", b"2;a" + _END),
+    _whole("extension-with-value", b"2;a=b;c" + _END),
+    _whole("extension-quoted", b'2;a="b;c\\" d"' + _END),
+    _whole("extension-of-the-last", b"2\r\nok\r\n0;last\r\n\r\n"),
+    _whole("trailer", b"2\r\nok\r\n0\r\nX-Trailer: y\r\n\r\n"),
+    _whole("trailer-with-a-length", b"2\r\nok\r\n0\r\nContent-Length: 40\r\n\r\n"),
+    _whole("data-like-an-end", b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n"),
+    _whole("data-like-a-request", b"b\r\nGET / HTTP/\r\n0\r\n\r\n", b"GET / HTTP/"),
+    _whole("thousand-chunks", b"1\r\no\r\n" * 1000 + b"0\r\n\r\n", b"o" * 1000),
+    passed("in-pieces", *bytewise(CHUNKED + b"2;a" + _END), seen=_POSTED),
+    passed("in-pieces-with-trailer", *bytewise(CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n"), seen=_POSTED),
+    passed("empty", CHUNKED + b"0\r\n\r\n", seen=_EMPTY),
+    _gone("eof-before-the-size", CHUNKED),
+    _gone("eof-in-the-size", CHUNKED, b"2"),
+    _gone("eof-after-the-size", CHUNKED, b"2\r\n"),
+    _gone("eof-in-the-data", CHUNKED, b"4\r\nok"),
+    _gone("eof-after-the-data", CHUNKED, b"2\r\nok"),
+    _gone("eof-between-chunks", CHUNKED, b"2\r\nok\r\n"),
+    _gone("eof-in-the-last", CHUNKED, b"2\r\nok\r\n0"),
+    _gone("eof-before-the-end", CHUNKED, b"2\r\nok\r\n0\r\n"),
+    _gone("eof-in-the-end", CHUNKED, b"2\r\nok\r\n0\r\n\r"),
+    _gone("eof-in-a-trailer", CHUNKED, b"2\r\nok\r\n0\r\nX: y\r\n"),
+    _gone("eof-in-a-huge-chunk", CHUNKED, b"7FFFFFFFFFFFFFFF\r\nok"),
+)
