@@ -13,7 +13,7 @@ import attrs
 from proxyd.core.forward import Peer
 from proxyd.core.head import RequestHead
 from proxyd.core.origin import is_foreign
-from proxyd.core.target import decode_path, resolve_dots, strip_segments
+from proxyd.core.target import decode_loosely, resolve_dots, strip_segments
 from proxyd.core.templates import Names, ask, render_pairs
 from proxyd.errors import OptionError, TemplateError
 from proxyd.model.routes import check_field
@@ -117,11 +117,11 @@ def _call(function: Function, handler: object) -> object:
 
 
 def stripped_path(path: bytes, depth: int) -> str:
-    """The raw `path` of a client without its first `depth` segments, decoded.
+    """The raw `path` of a client without its first `depth` segments, decoded; see `decode_loosely`.
 
     Raises `RequestError`.
     """
-    return decode_path(strip_segments(path, depth))
+    return decode_loosely(strip_segments(path, depth))
 
 
 def map_path(spec: ServerSpec, path: str) -> str | None:
@@ -139,7 +139,15 @@ def map_path(spec: ServerSpec, path: str) -> str | None:
 def mapped_target(mapped: str, query: bytes) -> tuple[bytes, bytes]:
     """The raw path and the query for a result of `mappath`, which may have a query of its own; `query` has its `?`."""
     path, _, own = mapped.partition("?")
-    raw = quote("/" + path.removeprefix("/"), safe=_IN_PATH, errors="replace").encode()
-    parts = [quote(own, safe=_IN_QUERY, errors="replace").encode(), query[1:]]
+    raw = _quoted("/" + path.removeprefix("/"), _IN_PATH)
+    parts = [_quoted(own, _IN_QUERY), query[1:]]
     joined = b"&".join(part for part in parts if part)
     return resolve_dots(raw), b"?" + joined if joined else b""
+
+
+def _quoted(text: str, safe: str) -> bytes:
+    """`text` with escapes; what `decode_loosely` could not read is what it was."""
+    try:
+        return quote(text, safe=safe, errors="surrogateescape").encode()
+    except UnicodeEncodeError:
+        return quote(text, safe=safe, errors="replace").encode()

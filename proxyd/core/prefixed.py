@@ -15,6 +15,7 @@ from proxyd.model.upstream import Upstream
 
 _CONTEXT_FIELDS = ("X-Forwarded-Context", "X-ProxyContextPath", "X-Forwarded-Prefix")
 _OF_THE_HOP = ("Proxy-Authorization", "Proxy-Authenticate")
+_OF_THE_HOP_BACK = ("Proxy-Authenticate", "Proxy-Authentication-Info")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names that applications have for this machine."""
 
@@ -39,6 +40,7 @@ class PrefixedPlan(ForwardPlan):
         rewrites_location: bool = True,
     ) -> None:
         changes = options.request_headers or HeaderChanges()
+        answered = options.response_headers or HeaderChanges()
         told = {} if is_absolute else dict.fromkeys(_CONTEXT_FIELDS, context)
         options = attrs.evolve(
             options,
@@ -46,6 +48,7 @@ class PrefixedPlan(ForwardPlan):
             prepend_path=False,
             change_origin=False,
             rewrite_location=None,
+            response_headers=attrs.evolve(answered, remove=(*(answered.remove or ()), *_OF_THE_HOP_BACK)),
             request_headers=HeaderChanges(
                 set={**(changes.set or {}), **told}, remove=(*(changes.remove or ()), *_OF_THE_HOP)
             ),

@@ -85,6 +85,16 @@ def decode_path(path: bytes) -> str:
         raise RequestError(400, "the path is not UTF-8") from None
 
 
+def decode_loosely(path: bytes) -> str:
+    """Decode a raw path once; bytes that are not UTF-8 become lone surrogates, so that nothing is lost or mistaken.
+
+    Raises `RequestError` if an escape is malformed.
+    """
+    if _MALFORMED_ESCAPE.search(path):
+        raise RequestError(400, "there is a malformed percent escape in the path")
+    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+
+
 def key_of(path: str) -> tuple[str, ...]:
     """The segments of a decoded path, without leading and trailing slashes; inner empty segments count."""
     path = path.strip("/")

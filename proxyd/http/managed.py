@@ -25,7 +25,7 @@ from proxyd.core.managed import (
     stripped_path,
     takes_origin,
 )
-from proxyd.core.target import decode_path, key_of
+from proxyd.core.target import decode_loosely, key_of
 from proxyd.core.templates import names_at
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError, ServerStartError, TemplateError, UnknownServerError
@@ -122,7 +122,7 @@ class ManagedResource(StreamingResource, ReverseProxyResource):
     def render_streaming(self, request: Request) -> None:
         """Serve a request whose head has come, once the server is ready."""
         path = request.path
-        if path[-1:] != b"/" and len(key_of(decode_path(path))) == self._depth:
+        if path[-1:] != b"/" and len(key_of(decode_loosely(path))) == self._depth:
             self._add_slash(request)
             return
         if self._spec.raw_socket_proxy:

@@ -13,7 +13,7 @@ from proxyd.core.bounded import Bounded
 from proxyd.core.managed import takes_origin
 from proxyd.core.ports import PortPlace, PortRules
 from proxyd.core.rewriting import RewriteRequest
-from proxyd.core.target import decode_path, key_of
+from proxyd.core.target import decode_loosely, key_of
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError
 from proxyd.http.activity import Activity
@@ -80,7 +80,7 @@ class PortsResource(StreamingResource):
     def render_streaming(self, request: Request) -> None:
         """Forward a request whose head has come."""
         head, around, rules = request.head, self._around, self._rules
-        place = rules.place(key_of(decode_path(request.path)))
+        place = rules.place(key_of(decode_loosely(request.path)))
         if head.upgrade and is_handshake(head) and not takes_origin(head, request.peer, self._allow_origin):
             raise RequestError(403, "the origin of the WebSocket is not in ports.allow_origin")
         if not rules.asks(place):

@@ -11,7 +11,7 @@ from twisted.web.resource import IResource
 
 from proxyd.core.prefix import PrefixTree
 from proxyd.core.table import Entry, RouteTable
-from proxyd.core.target import authority_of, decode_path, host_of, key_of, split_target
+from proxyd.core.target import authority_of, decode_loosely, decode_path, host_of, key_of, split_target
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
 from proxyd.http.streaming import StreamingResource
@@ -140,12 +140,15 @@ class RouteTree(StreamingResource):
             if not self._lenient:
                 head.host = authority_of(target) or head.host  # RFC 9112 §3.2.2
         try:
-            path, request.query = split_target(target, lenient=self._lenient)
-            segments = key_of(decode_path(path))
+            request.path, request.query = split_target(target, lenient=self._lenient)
         except RequestError:
             head.keep_alive = False  # who sends that may mean something else by what follows
             raise
-        request.path = path
+        try:
+            segments = key_of(decode_path(request.path))
+        except RequestError as error:
+            self._serve_undecodable(request, error)
+            return
         entry = self._look_up(host_of(head.host) if head.host else "", segments)
         if self._has_more and self._is_answered_beside(request, segments, entry):
             return
@@ -168,8 +171,7 @@ class RouteTree(StreamingResource):
         if entry is not None and entry.route.host:
             return False
         depth = 0 if entry is None else entry.route.depth
-        longest = (self._mounts[rank].longest(segments) for rank in (Rank.OWN, Rank.BUILT_IN))
-        mount = max(filter(None, longest), key=itemgetter(0), default=None)
+        mount = self._longest_mount(segments)
         if mount is not None and mount[0] > depth:
             self._serve(request, *mount)
             return True
@@ -185,6 +187,22 @@ class RouteTree(StreamingResource):
         if last is not None:
             self._serve(request, *last)
         return last is not None
+
+    def _longest_mount(self, segments: tuple[str, ...]) -> tuple[int, IResource] | None:
+        longest = (self._mounts[rank].longest(segments) for rank in (Rank.OWN, Rank.BUILT_IN))
+        return max(filter(None, longest), key=itemgetter(0), default=None)
+
+    def _serve_undecodable(self, request: Request, error: RequestError) -> None:
+        """Serve a path that is not UTF-8, if it is below something that takes it as it is; else it is the `error`."""
+        head = request.head
+        is_kept, head.keep_alive = head.keep_alive, False  # as for other targets that are refused
+        segments = key_of(decode_loosely(request.path))
+        entry = self._look_up(host_of(head.host) if head.host else "", segments)
+        mount = self._longest_mount(segments)
+        if mount is None or (entry is not None and (entry.route.host or entry.route.depth >= mount[0])):
+            raise error
+        head.keep_alive = is_kept
+        self._serve(request, *mount)
 
     def _serve(self, request: Request, depth: int, resource: IResource) -> None:
         request.kind = "resource"

@@ -126,6 +126,8 @@ class MappathTests(TestCase):
             ("no slash%#ö", b""): (b"/no%20slash%25%23%C3%B6", b""),
             ("/?p=%2F ö#", b""): (b"/", b"?p=%2F%20%C3%B6%23"),
             ("/a/../../x", b""): (b"/x", b""),
+            ("/\udcff?\udcfe", b""): (b"/%FF", b"?%FE"),  # as `decode_loosely` has it
+            ("/\ud800", b""): (b"/%3F", b""),
         }
         for (mapped, query), expected in cases.items():
             self.assertEqual(expected, mapped_target(mapped, query), mapped)

@@ -115,6 +115,17 @@ class LocationTests(SynchronousTestCase):
         asked = RequestReader(HeadLimits()).read(b"GET / HTTP/1.1\r\nHost: client.test")
         return plan.response_head(head, asked, 0, b"now", keep_alive=True)
 
+    def test_what_is_asked_of_a_proxy_stays(self) -> None:
+        """As what concerns one connection does; the changes that are configured are made all the same."""
+        head = ResponseReader().read(
+            b"HTTP/1.1 200 Why\r\nProxy-Authenticate: Basic\r\nProxy-Authentication-Info: x\r\nKeep-Alive: 5\r\n"
+            b"Proxy-Connection: x\r\nConnection: x-named\r\nX-Named: 1\r\nX-Own: 1"
+        )
+        asked = RequestReader(HeadLimits()).read(b"GET / HTTP/1.1\r\nHost: client.test")
+        own = plan(response_headers=HeaderChanges(set={"X-Set": "1"}, remove=("X-Own",)))
+        answer = own.response_head(head, asked, 0, b"now", keep_alive=True)
+        self.assertEqual(b"HTTP/1.1 200 Why\r\nX-Set: 1\r\nContent-Length: 0\r\nDate: now\r\n\r\n", answer)
+
     def test_which_statuses(self) -> None:
         """Redirects do; a 201 does not, nor does anything of an absolute one. Cookies stay as they are."""
         options = {"rewrite_location": RewriteLocation(host=True, scheme="https")}

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.core.target import authority_of, decode_path, host_of, key_of, resolve_dots, split_target, strip_segments
+from proxyd.core.target import (
+    authority_of,
+    decode_loosely,
+    decode_path,
+    host_of,
+    key_of,
+    resolve_dots,
+    split_target,
+    strip_segments,
+)
 from proxyd.errors import RequestError
 
 _DOTS = re.compile(rb"(?:\.|%2e){1,2}", re.IGNORECASE)
@@ -264,6 +273,18 @@ class DecodeTests(SynchronousTestCase):
             b"/\xc0\xaf",
         ):
             self.assertEqual(self.assertRaises(RequestError, decode_path, path).status, 400, repr(path))
+
+    def test_loosely_decoded_paths(self) -> None:
+        """Bytes that are not UTF-8 stand for themselves, and for no dot and no slash; malformed escapes do not pass."""
+        for path, expected in (
+            (b"/a%2Fb%C3%A9", "/a/b\N{LATIN SMALL LETTER E WITH ACUTE}"),
+            (b"/%ff", "/\udcff"),
+            (b"/\xff", "/\udcff"),
+            (b"/%c0%ae%c0%af", "/\udcc0\udcae\udcc0\udcaf"),
+        ):
+            self.assertEqual(decode_loosely(path), expected, repr(path))
+        for path in (b"/%", b"/%zz", b"/%ff%2"):
+            self.assertEqual(self.assertRaises(RequestError, decode_loosely, path).status, 400, repr(path))
 
     def test_key_is_made_of_segments(self) -> None:
         """Slashes at both ends do not count, empty segments inside do."""

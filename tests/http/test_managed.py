@@ -86,7 +86,8 @@ class UrlTests(ManagedTestCase):
         cases = {
             "app/": ("/", 1), "app/x?q=%2F": ("/x?q=%2F", 1), "app/a%2Fb%20c/": ("/a%2Fb%20c/", 1),
             "app//x": ("//x", 1), "app/deep/x": ("/x", 2), "app/deeper/x": ("/deeper/x", 1),
-            "dot.name/": ("/", 3), "abs/x?y": ("/user/a%20b/abs/x?y", 4),
+            "dot.name/": ("/", 3), "abs/x?y": ("/user/a%20b/abs/x?y", 4), "app/%ff/%C3": ("/%ff/%C3", 1),
+            "abs/%e9?%ff": ("/user/a%20b/abs/%e9?%ff", 4),
         }  # fmt: skip
         for target, (seen, port) in cases.items():
             got = self.asked(f"/user/a%20b/{target}")
@@ -94,6 +95,10 @@ class UrlTests(ManagedTestCase):
             self.assertEqual(port, self.proxy.dialer.dials[-1].upstream.port)
         for target in ("/app/", "/user/a%20b/appx/", "/user/a%20b/dotxname/", "/user/a%20b/"):
             self.assert_status(404, self.get(target))
+        for target in ("/user/a%20b/app/%zz", "/user/a%20b/app%ff/", "/%ff/app/"):
+            self.assert_status(400, self.get(target))
+        self.proxy.add_route("/user/a b/app/own", "http://up.test")
+        self.assert_status(400, self.get("/user/a%20b/app/own/%ff"))
 
     def test_without_the_slash(self) -> None:
         """A redirect that keeps the query, and nothing is started; never to another host."""

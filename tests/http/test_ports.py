@@ -59,6 +59,7 @@ class PortsTests(PortsTestCase):
             "/proxy/8080?q=1": ("localhost:8080", "/?q=1"),
             "/proxy/8080/": ("localhost:8080", "/"),
             "/proxy/8080/a%2Fb%20c/?q=%2F": ("localhost:8080", "/a%2Fb%20c/?q=%2F"),
+            "/proxy/8080/%ff": ("localhost:8080", "/%ff"),
             "/proxy/absolute/8080": ("localhost:8080", "/proxy/absolute/8080"),
             "/proxy/absolute/8080/a?q": ("localhost:8080", "/proxy/absolute/8080/a?q"),
             "/proxy/localhost:80/a": ("localhost:80", "/a"),
@@ -108,7 +109,7 @@ class PortsTests(PortsTestCase):
             "/proxy/": 404, "/proxy/x": 404, "/proxy/[::1]:80/": 404, "/proxy/u@127.0.0.1:80/": 404,
             "/proxy/u%40127.0.0.1:80/": 404, "/proxy/0/": 400, "/proxy/65536/": 400, "/proxy/localhost:0/": 400,
             "/proxy/evil.test:80/": 403, "/proxy/127.0.0.1%23:80/": 403, "/proxy/localhost%00:80/": 403,
-            "/proxy/%3Cscript%3E:80/": 403, "/proxy/169.254.169.254:80/": 403, "/proxy/%ff:80/": 400,
+            "/proxy/%3Cscript%3E:80/": 403, "/proxy/169.254.169.254:80/": 403, "/proxy/%ff:80/": 403,
         }  # fmt: skip
         for target, status in cases.items():
             for fields in ("", UPGRADE):
