@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReadDescriptor, IWriteDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
@@ -201,10 +201,15 @@ class DataPathReactor:
     def connectionLost(self, reason: Failure) -> None:
         """The main reactor is done with this; nothing to do, `close` cleans up."""
 
-    def close(self) -> None:
-        """Disconnect everything that is left, as the end of the main reactor does, and leave it."""
+    def close(self, aborted: Iterable[Any] = ()) -> None:
+        """Disconnect everything that is left, as the end of the main reactor does, and leave it.
+
+        First those that are to be `aborted`: their peers see a reset.
+        """
         if self._epoll.closed:
             return
+        for selectable in aborted:
+            self._disconnect(selectable, ConnectionAborted(), half=False)
         for selectable in self.removeAll():
             self._disconnect(selectable, CONNECTION_LOST, half=False)
         self._main.removeReader(self)

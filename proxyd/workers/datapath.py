@@ -412,7 +412,10 @@ class DataPath:
         self.ports.close()
         if self.launcher is not None:
             self.launcher.close()
-        self.reactor.close()
+        # Clients before upstreams, whose end would be told as a fault of theirs; by a reset, because the end of a
+        # connection may be the end of a body.
+        channels = [channel for site in self.sites for channel in site.channels]
+        self.reactor.close([channel.transport for channel in channels if channel.request is not None])
         self.deadlines.close()
 
 

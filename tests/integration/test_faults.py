@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from typing import ClassVar
 
+from tests.faults.blackhole import blackhole
 from tests.integration.proxies import ProxyTestCase
 from tests.support import free_port
 from tests.wire import (
@@ -156,14 +156,8 @@ class UpstreamFaultTests(ProxyTestCase):
 
     def test_unreachable(self) -> None:
         """An upstream that swallows connections is 504 after `timeouts.connect`."""
-        with socket.socket() as full, contextlib.ExitStack() as stack:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            for _ in range(4):  # one fits the queue; the kernel drops what comes after it
-                filling = stack.enter_context(socket.socket())
-                filling.setblocking(False)
-                filling.connect_ex(full.getsockname())
-            key = self.route(f"http://127.0.0.1:{full.getsockname()[1]}", timeouts={"connect": "300ms"})
+        with blackhole() as port:
+            key = self.route(f"http://127.0.0.1:{port}", timeouts={"connect": "300ms"})
             self.assert_fault(504, self.ask(key))
 
     def test_silent(self) -> None:
