@@ -34,6 +34,8 @@ _FAILURE_SECONDS = 60.0
 _LEVELS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 3}
 _ANSI = {"debug": "\x1b[34m", "info": "\x1b[32m", "warn": "\x1b[33m", "error": "\x1b[31m"}
 # CVE-2026-54338: nothing that somebody else said may begin a line, or be endless.
+# Where Twisted tells of its factories, and of those for our own questions to others.
+_TALKATIVE = frozenset({"log_legacy", "twisted.web.client._HTTP11ClientFactory"})
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MAX_LINE = 4096
 _MAX_TRACEBACK = 16384
@@ -210,7 +212,7 @@ Form = Literal["text", "json", "chp"]
 class LogObserver:
     """Writes the events of twisted.logger, from `level` on, as lines of `form`.
 
-    Events of Twisted's old logger that are no errors count as debug: they tell of factories and ports.
+    What Twisted tells of factories and ports counts as debug.
     """
 
     def __init__(self, write: Callable[[str], None], form: Form, level: str, *, colors: bool = False) -> None:
@@ -226,7 +228,7 @@ class LogObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the line of an event."""
         level = event.get("log_level", LogLevel.info)
-        if event.get("log_namespace") == "log_legacy" and level == LogLevel.info:
+        if event.get("log_namespace") in _TALKATIVE and level == LogLevel.info:
             level = LogLevel.debug
         if _LEVELS[level.name] < self._least:
             return
