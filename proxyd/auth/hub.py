@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
 HUB_VERSION = "6.1.1"
 """The version of JupyterHub that is spoken here; it is told to a Hub that has not told its own."""
 
-# Cookies of one name that are tried, and attempts to log in that a browser may have at once.
+# Cookies of one name that are tried.
 _MAX_COOKIES = 8
+# Within such a time a browser may ask once more without having got the answer.
+_TOGETHER_SECONDS = 30.0
 # A longer one would make a cookie that browsers do not keep.
 _MAX_NEXT = 2048
 _MAX_USED = 10_000
@@ -86,6 +89,9 @@ class HubAuthenticator:
         self._logins = Sealer(key, b"hub login", client_id)
         self._attempts = Sealer(key, b"hub attempt", client_id)
         self._used: Remembered[str, bool] = Remembered(_MAX_USED)
+        # Of attempts whose cookies were taken away when another tab was quicker.
+        self._next_urls: Remembered[str, str] = Remembered(_MAX_USED)
+        self._begun_at = float("-inf")
         self._prefix = settings.prefix.encode()
         self._cookie_path = b"/" if settings.host_prefix else self._prefix
         self._callback = urlsplit(settings.oauth.redirect_uri).path.encode()
@@ -196,14 +202,15 @@ class HubAuthenticator:
         # What a login elsewhere than below the prefix leads to would not be found there.
         if head.upgrade or not is_navigation(head, b"*/*") or not path.startswith(self._prefix):
             return Answer(403, fields, detail="nobody whom the Hub knows")
-        states = [name for name in names if self._cookies.is_state(name)]
-        if len(states) >= _MAX_COOKIES:
-            fields += tuple(self._deletion(name, head, peer) for name in dict.fromkeys(states))
-            states = []
+        surplus = self._cookies.surplus([pair for pair in cookies if self._cookies.is_state(pair[0])])
+        fields += tuple(self._deletion(name, head, peer) for name in dict.fromkeys(surplus))
+        now, begun_at = self._environment.seconds(), self._begun_at
+        self._begun_at = now
+        name = self._cookies.fresh_state(names, os.urandom, may_be_plain=now - begun_at > _TOGETHER_SECONDS)
         attempt = Attempt.begin(self._next(head.target).decode("latin-1"), os.urandom)
         value = self._attempts.seal(attempt.content, self._environment.wall_clock() + ATTEMPT_SECONDS)
         fields += (
-            self._line(self._cookies.fresh_state(states, os.urandom), value, ATTEMPT_SECONDS, head, peer),
+            self._line(name, value, ATTEMPT_SECONDS, head, peer),
             b"Location: " + attempt.location(self._settings.oauth).encode(),
         )
         return Answer(302, fields, b"")
@@ -268,9 +275,9 @@ class HubAuthenticator:
         step = call_back(query, own, is_logged_in=False)
         if isinstance(step, Refusal) and step.status == 403 and await self._is_logged_in(cookies):
             known = [attempt for attempt in attempts if attempt is not None]
-            step = call_back(query, own, is_logged_in=True)
-            if isinstance(step, GoOn) and len(known) == 1:
-                step = GoOn(known[0].next_url)
+            step = call_back(query, known, is_logged_in=True, next_of=partial(self._next_urls.get, now=now))
+            if isinstance(step, Exchange):
+                step = GoOn(step.attempt.next_url)
         if isinstance(step, Refusal):
             return self._refuse(step)
         if isinstance(step, GoOn):
@@ -283,6 +290,8 @@ class HubAuthenticator:
             self._log.warn("a login failed: {error}", error=error)
             page = message_page("The login failed", _sentence(str(error)), self._settings.prefix, "Log in again")
             return Answer(error.status, (*FIELDS, *deletions), page, str(error))
+        for attempt in own:
+            self._next_urls.put(attempt.state, attempt.next_url, now + ATTEMPT_SECONDS)
         lifetime = self._settings.cookie_options.max_age
         value = self._logins.seal(token, now + (lifetime or 30 * 86400))
         return self._go_to(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -18,6 +18,9 @@ _OF_THE_HUB = frozenset({SESSION_ID, b"jupyterhub-hub-login", b"jupyterhub-servi
 # Those of everybody's servers come along with `__Host-`, which has no path.
 _OF_SERVERS = b"jupyterhub-user-"
 _LETTERS = string.ascii_letters.encode()
+# Attempts to log in that a browser may have at once, one in each tab; a Hub takes 64 KiB of fields, others less.
+_MAX_ATTEMPTS = 24
+_MAX_ATTEMPT_BYTES = 8 * 1024
 
 
 class HubCookies:
@@ -37,11 +40,24 @@ class HubCookies:
         """Whether a cookie holds an attempt to log in."""
         return name == self.state or name.startswith(self.state + b"-")
 
-    def fresh_state(self, names: Iterable[bytes], random: Callable[[int], bytes]) -> bytes:
-        """The name for another attempt, beside those that came in cookies called `names`."""
-        if self.state not in names:
+    def fresh_state(self, names: Iterable[bytes], random: Callable[[int], bytes], *, may_be_plain: bool) -> bytes:
+        """The name for another attempt, beside those that came in cookies called `names`.
+
+        `may_be_plain`: no other one was begun just now, which the browser may not have got the cookie of yet.
+        """
+        if may_be_plain and self.state not in names:
             return self.state
         return self.state + b"-" + bytes(_LETTERS[byte % len(_LETTERS)] for byte in random(8))
+
+    def surplus(self, attempts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        """The names of those `attempts` that have to go for another one; browsers send the oldest cookies first."""
+        kept, room = 0, _MAX_ATTEMPT_BYTES
+        for name, value in reversed(attempts):
+            room -= len(name) + len(value)
+            if kept >= _MAX_ATTEMPTS - 1 or room < 0:
+                break
+            kept += 1
+        return [name for name, _ in attempts[: len(attempts) - kept]]
 
     def hidden(self, names: Iterable[bytes]) -> frozenset[bytes]:
         """What no application gets and sets: what is ours or the Hub's, and of `names` the logins of servers."""

@@ -116,10 +116,17 @@ class Refusal:
     description: str = ""
 
 
-def call_back(query: bytes, attempts: Iterable[Attempt], *, is_logged_in: bool) -> Exchange | GoOn | Refusal:
+def call_back(
+    query: bytes,
+    attempts: Iterable[Attempt],
+    *,
+    is_logged_in: bool,
+    next_of: Callable[[str], str | None] = lambda _: None,
+) -> Exchange | GoOn | Refusal:
     """What to do when the browser comes back with `query` (without its `?`) and the attempts in its cookies.
 
-    State and cookie have to agree: without that anybody could log somebody else in as themselves.
+    State and cookie have to agree: without that anybody could log somebody else in as themselves. `next_of` knows where
+    the attempts of other tabs led to, by their states.
     """
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     single = {name: values[0] for name, values in given.items() if len(values) == 1}
@@ -134,5 +141,5 @@ def call_back(query: bytes, attempts: Iterable[Attempt], *, is_logged_in: bool) 
     if found is not None:
         return Exchange(found, code)
     if is_logged_in:
-        return GoOn(own[0].next_url if len(own) == 1 else "")
+        return GoOn(next_of(state) or (own[0].next_url if len(own) == 1 else ""))
     return Refusal(403, "state does not match")

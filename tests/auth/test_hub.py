@@ -404,14 +404,37 @@ class LoginTests(HubTestCase):
         query = self.hub.authorize(first, TOKEN)
         answer = await self.call_back(query, f"Cookie: {one}; {login}")
         self.assertEqual(location_of(answer), "/user/alice/one")
+        # Its own cookie was taken away by the first one; where it led to is known all the same.
         answer = await self.call_back(query, f"Cookie: {login}")
+        self.assertEqual((answer.status, location_of(answer)), (302, "/user/alice/one"))
+        answer = await self.call_back("code=x&state=unknown", f"Cookie: {login}")
         self.assertEqual((answer.status, location_of(answer)), (302, "/user/alice/"))
 
+    async def test_twenty_tabs_at_once(self) -> None:
+        """None has the cookie of another one when it asks, and none takes the cookie of another one away."""
+        targets = [f"/user/alice/tab{number}" for number in range(20)]
+        begun = [await self.begin(target=target) for target in targets]
+        jar = dict(cookie.partition("=")[::2] for _, cookie in begun)
+        self.assertEqual(len(jar), 20)
+        self.assertEqual(min(jar), f"{CLIENT_ID}-oauth-state")
+        for (location, _), target in zip(begun, targets, strict=True):
+            cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+            answer = await self.call_back(self.hub.authorize(location, TOKEN), f"Cookie: {cookies}")
+            self.assertEqual((answer.status, location_of(answer)), (302, target))
+            for name in deleted_by(answer):
+                jar.pop(name, None)
+            jar.update(cookie.partition("=")[::2] for cookie in cookies_of(answer))
+        self.assertEqual(list(jar), [CLIENT_ID])
+        self.assertEqual(len(self.hub.of_path("/hub/api/oauth2/token")), 1)
+        self.now += 60
+        _, cookie = await self.begin()
+        self.assertTrue(cookie.startswith(f"{CLIENT_ID}-oauth-state="))
+
     async def test_too_many_attempts(self) -> None:
-        """Are forgotten: the cookies would not fit a request any more."""
-        cookie = "; ".join(f"{CLIENT_ID}-oauth-state-{number}=x" for number in range(8))
+        """The oldest ones are forgotten: the cookies would not fit a request any more."""
+        cookie = "; ".join(f"{CLIENT_ID}-oauth-state-{number}=x" for number in range(30))
         answer = await self.ask(PAGE, f"Cookie: {cookie}")
-        self.assertEqual(len(deleted_by(answer)), 8)
+        self.assertEqual(deleted_by(answer), [f"{CLIENT_ID}-oauth-state-{number}" for number in range(7)])
         self.assertTrue(cookies_of(answer)[0].startswith(f"{CLIENT_ID}-oauth-state="))
 
     async def test_a_state_counts_once(self) -> None:

@@ -21,13 +21,25 @@ class NameTests(SynchronousTestCase):
     def test_several_attempts(self) -> None:
         """Each has a name of its own, which is known for what it is."""
         cookies = HubCookies(ID, host_prefix=False)
-        self.assertEqual(cookies.fresh_state([b"a"], bytes), cookies.state)
-        second = cookies.fresh_state([b"a", cookies.state], lambda count: bytes(range(50, 50 + count)))
+        self.assertEqual(cookies.fresh_state([b"a"], bytes, may_be_plain=True), cookies.state)
+
+        def random(count: int) -> bytes:
+            return bytes(range(50, 50 + count))
+
+        second = cookies.fresh_state([b"a", cookies.state], random, may_be_plain=True)
         self.assertRegex(second, b"^" + cookies.state + b"-[A-Za-z]{8}$")
+        self.assertEqual(cookies.fresh_state([b"a"], random, may_be_plain=False), second)
         self.assertEqual(
             [cookies.is_state(name) for name in (cookies.state, second, cookies.state + b"x", ID, b"a")],
             [True, True, False, False, False],
         )
+
+    def test_attempts_that_are_too_many(self) -> None:
+        """The oldest ones go, which browsers send first: of 24, or of what would not fit a request any more."""
+        cookies = HubCookies(ID, host_prefix=False)
+        for count, size, gone in ((0, 0, 0), (23, 100, 0), (24, 100, 1), (30, 100, 7), (5, 3000, 3), (1, 9000, 1)):
+            attempts = [(b"%d" % number, b"x" * size) for number in range(count)]
+            self.assertEqual([b"%d" % number for number in range(gone)], cookies.surplus(attempts), (count, size))
 
     def test_what_no_application_gets(self) -> None:
         """Ours in both forms, the Hub's, and the logins of other servers; nothing else."""

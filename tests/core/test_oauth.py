@@ -111,3 +111,5 @@ class CallbackTests(SynchronousTestCase):
         """When the browser is logged in by another one; where to, only if there is no doubt."""
         for attempts, expected in (([OURS], OURS.next_url), ([], ""), ([OURS, OTHER], "")):
             self.assertEqual(GoOn(expected), call_back(b"code=c&state=old", attempts, is_logged_in=True))
+            known = call_back(b"code=c&state=old", attempts, is_logged_in=True, next_of={"old": "/it"}.get)
+            self.assertEqual(GoOn("/it"), known)
