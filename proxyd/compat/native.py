@@ -222,13 +222,15 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
     config = Config(
         listeners=(listener,),
         api=None,
+        # The login looks at the origin as well, but for who shows a token, which no page of another origin has.
+        allow_origin=() if options.authtype == "none" else ("*",),
         metrics=MetricsSettings(enabled=False),
         base_url=UrlPath(prefix),
         servers={name: server},
         root_server=name,
         default_url=environ.get("JUPYTERHUB_DEFAULT_URL", "") if options.use_default_url else "",
         auth=auth,
-        activity=_activity(options),
+        activity=_activity(options, prefix),
         allow_anonymous=options.authtype == "none",
         health=Health(live=UrlPath(""), ready=UrlPath("")),
         timeouts=Timeouts(response=timeout, idle=timeout),
@@ -352,12 +354,13 @@ def _conda_name(name: str) -> str:
     return name
 
 
-def _pattern(text: str) -> Pattern:
+def _pattern(text: str, prefix: str) -> Pattern:
+    """`text` is for the beginning of the path, as the application sees it or, as JSP has it, as the client does."""
     try:
         re.compile(text)
     except re.error as error:
         raise WrapUsageError(f"--activity-ignore: {text!r} is no regular expression: {error}") from None
-    return Pattern(f"(?:{text}).*")  # as jupyter-server-proxy has it: the beginning of the path
+    return Pattern(f"(?:{re.escape(prefix.rstrip('/'))})?(?:{text}).*")
 
 
 def _listener(options: WrapOptions, environ: Mapping[str, str]) -> ListenerConfig:
@@ -380,12 +383,12 @@ def _hub_auth(options: WrapOptions) -> AuthConfig:
     return HubAuthConfig(forward_user_info=options.forward_user_info, query_user_info=options.query_user_info)
 
 
-def _activity(options: WrapOptions) -> ActivitySettings:
+def _activity(options: WrapOptions, prefix: str) -> ActivitySettings:
     given = options.last_activity_interval
     return ActivitySettings(
         interval=None if given is None else _seconds("--last-activity-interval", given),
         force_alive=options.force_alive,
-        ignore=tuple(map(_pattern, options.activity_ignore)),
+        ignore=tuple(_pattern(text, prefix) for text in options.activity_ignore),
     )
 
 

@@ -15,6 +15,7 @@ from proxyd.compat.native import OriginHost, WrapSetup, WrapUsageError, split_fo
 from proxyd.core.checkout import Checkout
 from proxyd.core.conda import CondaEnvironment
 from proxyd.core.templates import names_at, render_pairs, render_words
+from proxyd.hub.activity import Activity
 from proxyd.listeners.http import HttpConfig, HttpsConfig
 from proxyd.model.auth import AnonymousAuthConfig
 from proxyd.model.servers import Place, ServerSpec
@@ -287,10 +288,12 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual(HubAuthConfig(), setup_of("a").config.auth)
         auth = setup_of("--forward-user-info", "--query-user-info", "a").config.auth
         self.assertEqual(HubAuthConfig(forward_user_info=True, query_user_info=True), auth)
+        self.assertEqual(("*",), server(setup_of("a")).allow_origin)  # the login looks at it
         for word in ("--authtype=none", "--no-authentication"):
             setup = setup_of(word, "a", JUPYTERHUB_API_TOKEN=None, JPY_API_TOKEN=None)
             self.assertEqual(AnonymousAuthConfig(remove_user_info=True), setup.config.auth)
             self.assertTrue(setup.config.allow_anonymous)
+            self.assertEqual((), server(setup).allow_origin)
 
     def test_activity(self) -> None:
         """Forced by default; both names of each option."""
@@ -306,8 +309,24 @@ class SettingTests(SynchronousTestCase):
             self.assertEqual(force, setup_of(*words, "a").config.activity.force_alive, words)
         for word in ("--last-activity-interval=60", "--activity-interval=60"):
             self.assertEqual(60, setup_of(word, "a").config.activity.interval)
-        patterns = setup_of("--activity-ignore=.*/poll", "--activity-ignore", "/x", "a").config.activity.ignore
-        self.assertEqual(("(?:.*/poll).*", "(?:/x).*"), patterns)
+
+    def test_what_is_no_activity(self) -> None:
+        """The patterns are for the beginning of the path, with the prefix or as the application sees it."""
+        words = ("--activity-ignore=.*/poll$", "--activity-ignore", "/_stcore/health", "a", "--activity-ignore=/user/x")
+        for prefix, inside in (("/user/dan/", "/user/dan"), ("/user/d.n+x@e.org/", "/user/d.n+x@e.org"), ("/", "")):
+            ignored = setup_of(*words, JUPYTERHUB_SERVICE_PREFIX=prefix).config.activity.ignore
+            activity = Activity(lambda: 1.0, ignored)
+            for path, counts in (
+                ("/_stcore/health", False),
+                ("/_stcore/healthy", False),
+                ("/a/b/poll", False),
+                ("/a/b/polls", True),
+                ("/x/_stcore/health", True),
+                ("/", True),
+            ):
+                self.assertEqual(counts, activity.touch_of(f"{inside}{path}".encode()) is not None, (prefix, path))
+        self.assertIsNotNone(activity.touch_of(b"/user/dan/_stcore/health"))
+        self.assertIsNone(activity.touch_of(b"/user/x/y"))
 
     def test_waits_and_sizes(self) -> None:
         """The limits of requests, of the start, and of messages."""
