@@ -12,7 +12,7 @@ from proxyd.cli.routes import routes
 from proxyd.cli.servers import servers
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
-_WRAP_NAMES = ("jhsingle-native-proxy", "proxyd-wrap")
+_WRAP_NAMES = ("jhsingle-native-proxy", "jupyter-standaloneproxy", "proxyd-wrap")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,8 +97,8 @@ def main() -> None:
 
         run(words if is_chp else words[1:])
     elif is_wrap or words[:1] == ["wrap"]:
-        from proxyd.cli.wrap import run  # noqa: PLC0415
+        from proxyd.cli.wrap import run as run_wrap  # noqa: PLC0415
 
-        run(words if is_wrap else words[1:])
+        run_wrap(words if is_wrap else words[1:], name if is_wrap else "proxyd wrap")
     else:
         proxyd()

@@ -6,17 +6,61 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
+import attrs
 import click
 
 from proxyd import __version__
-from proxyd.compat.native import WrapOptions, WrapSetup, WrapUsageError, set_up, split_foreign
+from proxyd.compat.native import STANDALONE, WrapOptions, WrapSetup, WrapUsageError, set_up, split_foreign
+from proxyd.compat.standalone import (
+    SECTION,
+    Sections,
+    Traits,
+    describe,
+    find_config,
+    read_files,
+    sample,
+    split_traits,
+    trait_of,
+    traits_of,
+)
+from proxyd.config.definitions import IMPORTED_SECONDS
+from proxyd.errors import ConfigError
 
 _EPILOG = """\
 In the words of the command, {port}, {unix_socket}, {base_url}, {presentation_path}, {presentation_dirname},
 {presentation_basename}, {origin_host}, {username} and {servername} stand for their values, {-} and {--} for dashes;
 a brace that is meant is doubled."""
+
+
+@attrs.define
+class _Files:
+    """What is said elsewhere than in options.
+
+    `typed` are traits among the words, `found` the files to read, `base` other defaults of options than our own;
+    `reads` is false if none is wanted. The rest is what came of them.
+    """
+
+    typed: Sections
+    found: list[Path]
+    base: Mapping[str, Any]
+    reads: bool
+    named: str = ""
+    read: Sections = attrs.Factory(dict)
+    traits: Traits = Traits()
+
+
+def _read_traits(context: click.Context, _: click.Parameter, file: str) -> None:
+    """Take what files and traits say for the defaults of the options; comes before all of them."""
+    files: _Files = context.obj
+    if file:
+        files.named, files.found = file, [Path(file)]
+    if files.reads:
+        files.read = read_files(files.found)
+        files.traits = traits_of(files.read, files.typed)
+    context.default_map = {**files.base, **files.traits.options}
 
 
 @click.command(
@@ -129,6 +173,22 @@ a brace that is meant is doubled."""
 @click.option("--pass-hub-token", is_flag=True, help="Leave the Hub's token in the environment of the command.")
 @click.option("--exit-with-app", is_flag=True, help="End with the command, and with its status.")
 @click.option("--use-default-url", is_flag=True, help="Redirect the prefix itself to $JUPYTERHUB_DEFAULT_URL.")
+@click.option(
+    "--generate-config",
+    is_flag=True,
+    help="Write a file for --config, with every trait, to where --config says, and end.",
+)
+@click.option(
+    "--config",
+    default="",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_traits,
+    help="Read what a file for jupyter standaloneproxy sets on c.StandaloneProxyServer; options win.",
+)
+@click.option("--show-config", is_flag=True, help="Print what was configured, and where, and end.")
+@click.option("--show-config-json", is_flag=True, help="The same as JSON.")
 @click.option("--debug/--no-debug", default=False, help="Log more.")
 @click.option("--logs/--no-logs", default=True, help="Log what the command prints, and each request.  [on]")
 @click.option("--log-level", default="", metavar="LEVEL", help="debug, info, warn or error.  [info]")
@@ -151,39 +211,83 @@ a brace that is meant is doubled."""
 )
 @click.option("--aiohttp-request-timeout", type=float, metavar="SEC", expose_value=False, help="Has no effect.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(no_authentication: bool, **given: Any) -> WrapOptions:
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    no_authentication: bool,
+    generate_config: bool,
+    show_config: bool,
+    show_config_json: bool,
+    **given: Any,
+) -> WrapOptions:
     """Run COMMAND, and let those use it whom a JupyterHub lets in.
 
     It takes the place of jupyterhub-singleuser: c.Spawner.cmd = ["proxyd", "wrap", "--", "COMMAND", "WORD", ...].
     The options are those of jhsingle-native-proxy and of jupyter standaloneproxy.
     """
+    files: _Files = context.obj
+    if generate_config:
+        _write_sample(files.named)
+    if show_config or show_config_json:
+        said = {trait_of(name): value for name, value in given.items() if _is_typed(context, name)}
+        sys.stdout.write(describe(files.found, files.read, files.typed, {SECTION: said}, as_json=show_config_json))
+        context.exit(0)
     if no_authentication:
         given["authtype"] = "none"
-    return WrapOptions(**given)
+    given["command"] = given["command"] or files.traits.command
+    return WrapOptions(**given, traits=files.traits)
 
 
-def run(words: list[str]) -> NoReturn:
-    """Run with the given arguments; raises `SystemExit`."""
-    serve(read(words, os.environ, os.getcwd()))
+def _is_typed(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def read(words: list[str], environ: Mapping[str, str], cwd: str) -> WrapSetup:
-    """What the arguments and the environment come down to.
-
-    Raises `SystemExit`: every misuse is status 2; after `--help` and `--version` it is status 0.
-    """
-    words, foreign = split_foreign(words)
+def _write_sample(file: str) -> NoReturn:
+    """Write a file with nothing but comments; never over another one."""
+    path, text = sample(os.environ, file)
     try:
-        options = command.main(words, prog_name="proxyd wrap", standalone_mode=False)
-        if not isinstance(options, WrapOptions):  # the status of --help and --version
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as written:
+            written.write(text)
+    except OSError as error:
+        sys.stderr.write(f"proxyd wrap: {path} cannot be written: {error.strerror}\n")
+        sys.exit(1)
+    sys.stdout.write(f"{path} is written\n")
+    sys.exit(0)
+
+
+def run(words: list[str], name: str = "proxyd wrap") -> NoReturn:
+    """Run with the given arguments, for a program called `name`; raises `SystemExit`."""
+    serve(read(words, os.environ, os.getcwd(), name))
+
+
+def read(words: list[str], environ: Mapping[str, str], cwd: str, name: str = "proxyd wrap") -> WrapSetup:
+    """What the arguments, files and the environment come down to.
+
+    As `jupyter-standaloneproxy`, it has a few other defaults, and files that are read unasked. Raises `SystemExit`:
+    every misuse is status 2, and a file that cannot be used 78; after `--help` and its like it is status 0.
+    """
+    words, typed = split_traits(words)
+    words, foreign = split_foreign(words)
+    is_jupyter = name == STANDALONE
+    base = {"ready_timeout": IMPORTED_SECONDS, "rewrite_location": True} if is_jupyter else {}
+    is_sample = "--generate-config" in words[: words.index("--") if "--" in words else None]
+    files = _Files(typed, find_config(environ, cwd) if is_jupyter else [], base, not is_sample)
+    try:
+        options = command.main(words, prog_name=name, standalone_mode=False, obj=files)
+        if not isinstance(options, WrapOptions):  # the status of --help and its like
             sys.exit(options)
-        return set_up(options, environ, cwd, foreign)
+        return set_up(options, environ, cwd, [*foreign, *(f"--{trait}" for trait in files.traits.ignored)])
     except click.UsageError as error:
         error.show()
         sys.exit(2)
     except WrapUsageError as error:
-        sys.stderr.write(f"proxyd wrap: {error}\n")
+        sys.stderr.write(f"{name}: {error}\n")
         sys.exit(2)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(78)
 
 
 def serve(setup: WrapSetup) -> NoReturn:

@@ -17,6 +17,7 @@ from proxyd.errors import ConfigError, Problem
 
 _SECTION = "ServerProxy"
 _NAMES = frozenset({"servers", "host_allowlist", "host_whitelist", "non_service_rewrite_response"})
+_DICTS = frozenset({"servers", "environment", "mappath", "request_headers_override"})
 _BASE_NAMES = ("jupyter_config", "jupyter_notebook_config", "jupyter_server_config")  # what comes later wins
 
 
@@ -38,7 +39,7 @@ def read_jupyter_config(files: list[Path]) -> JupyterSettings:
     problems: list[Problem] = []
     for file in files:
         try:
-            sections = _read_json(file) if file.suffix == ".json" else _run_python(file)
+            sections = read_sections(file)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -55,9 +56,22 @@ def read_jupyter_config(files: list[Path]) -> JupyterSettings:
     return JupyterSettings(found, tuple(ignored))
 
 
+def read_sections(file: Path) -> dict[str, dict[str, Any]]:
+    """Everything that a file sets, by section and name.
+
+    Raises `ConfigError` for a file that cannot be read, or fails.
+    """
+    return _read_json(file) if file.suffix == ".json" else _run_python(file)
+
+
+def own_directory(environ: Mapping[str, str]) -> Path:
+    """Where Jupyter's configuration files of the user are."""
+    return Path(environ.get("JUPYTER_CONFIG_DIR") or Path(environ.get("HOME", "/"), ".jupyter"))
+
+
 def find_jupyter_config(environ: Mapping[str, str]) -> list[Path]:
     """The files in Jupyter's configuration directories, the ones that win last."""
-    home = Path(environ.get("JUPYTER_CONFIG_DIR") or Path(environ.get("HOME", "/"), ".jupyter"))
+    home = own_directory(environ)
     more = [Path(item) for item in environ.get("JUPYTER_CONFIG_PATH", "").split(":") if item]
     system = [Path(sys.prefix, "etc/jupyter"), Path("/usr/local/etc/jupyter"), Path("/etc/jupyter")]
     directories = list(dict.fromkeys([*more, home, *system]))
@@ -143,7 +157,7 @@ class _Section:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self.values.setdefault(name, {} if name == "servers" else _Addable())
+        return self.values.setdefault(name, {} if name in _DICTS else _Addable())
 
     def __setattr__(self, name: str, value: object) -> None:
         self.values[name] = value

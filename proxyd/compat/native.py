@@ -6,13 +6,16 @@ import ast
 import os.path
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from proxyd.auth.hubsettings import HubAuthConfig
+from proxyd.compat.standalone import Traits
 from proxyd.config.hub import hub_listener, service_prefix
+from proxyd.core.calls import call_by_name
 from proxyd.core.checkout import Checkout, CheckoutError, folder_of, masked
 from proxyd.core.conda import CondaEnvironment
 from proxyd.core.placeholders import fill, literal, names_in, template_of
@@ -55,6 +58,9 @@ _LEVELS: dict[str, Literal["debug", "info", "warn", "error"]] = {
     "40": "error",
     "50": "error",
 }
+
+STANDALONE = "jupyter-standaloneproxy"
+"""What `jupyter standaloneproxy` runs."""
 
 _LATE = ("port", "unix_socket")  # known when the application is started
 _NAMES = (
@@ -117,6 +123,7 @@ class WrapOptions:
     debug: bool = False
     logs: bool = True
     log_level: str = ""
+    traits: Traits = Traits()
 
 
 class OriginHost:
@@ -196,17 +203,27 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
     conda: list[CondaEnvironment] = []
     is_late = "origin_host" in used and not origin.host
     name = _name(options.command[0])
+    spec = options.traits.spec
     server = ServerSpec(
         command=Function(name, _command(options.command, values, origin, conda)),
-        environment=_templates("--environment", options.environment, values),
-        mappath=_pairs("--mappath", options.mappath),
-        request_headers_override=_templates("--request-headers-override", options.request_headers_override, values),
+        environment=_pairs_or(_templates("--environment", options.environment, values), spec.environment, values),
+        mappath=_pairs("--mappath", options.mappath) or spec.mappath,
+        request_headers_override=_pairs_or(
+            _templates("--request-headers-override", options.request_headers_override, values),
+            spec.request_headers_override,
+            values,
+        ),
+        rewrite_response=spec.rewrite_response,
+        update_last_activity=spec.update_last_activity,
+        progressive=spec.progressive,
         absolute_url=options.absolute_url,
         rewrite_location=options.rewrite_location,
         raw_socket_proxy=options.raw_socket_proxy,
         port=Port(_port("--destport", options.destport)),
         unix_socket=_socket(options.destsocket, implied="unix_socket" in used and "port" not in used),
         launcher_entry=LauncherEntry(enabled=False),
+        # The login looks at the origin as well, but for who shows a token, which no page of another origin has.
+        allow_origin=() if options.authtype == "none" else ("*",),
         cwd=FilePath(_directory(options, environ, cwd, checkout)),
         ready=Readiness(path=options.ready_check_path, timeout=_seconds("--ready-timeout", options.ready_timeout)),
         restart=RestartSettings(backoff=Seconds(1), backoff_max=Seconds(30)),
@@ -222,8 +239,6 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
     config = Config(
         listeners=(listener,),
         api=None,
-        # The login looks at the origin as well, but for who shows a token, which no page of another origin has.
-        allow_origin=() if options.authtype == "none" else ("*",),
         metrics=MetricsSettings(enabled=False),
         base_url=UrlPath(prefix),
         servers={name: server},
@@ -295,6 +310,21 @@ def _command(
 def _templates(option: str, given: tuple[str, ...], values: Mapping[str, str]) -> dict[str, str]:
     pairs = _pairs(option, given)
     return {template_of(name, values, _LATE): template_of(value, values, _LATE) for name, value in pairs.items()}
+
+
+def _pairs_or(
+    given: dict[str, str], default: Mapping[str, str] | Function, values: Mapping[str, str]
+) -> Mapping[str, str] | Function:
+    """What was given as options, else what the traits say; a function of the user's gets `values` by name, too."""
+    if given:
+        return given
+    if isinstance(default, Function):
+        return Function(default.name, partial(_call, default, values))
+    return {template_of(name, values, _LATE): template_of(value, values, _LATE) for name, value in default.items()}
+
+
+def _call(function: Function, values: Mapping[str, str], port: int, unix_socket: str) -> Any:
+    return call_by_name(function.call, {**values, "port": port, "unix_socket": unix_socket})
 
 
 def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
