@@ -58,9 +58,10 @@ class Hub:
         self.directory = Path(tempfile.mkdtemp(prefix="proxyd-hub-"))
         case.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.port, self.api_port, self.hub_port = free_port(), free_port(), free_port()
-        self.url = f"http://hub.localhost:{self.port}" if more is SUBDOMAINS else f"http://127.0.0.1:{self.port}"
+        self.url = f"http://hub.localhost:{self.port}" if SUBDOMAINS in more else f"http://127.0.0.1:{self.port}"
         self.server_url = self.url.replace("hub.", f"{USER}.hub.")
-        self._has_internal_ssl = more is INTERNAL_SSL
+        self._case = case
+        self._has_internal_ssl = INTERNAL_SSL in more
         self._api_token = token_hex(16)
         config = self.directory / "jupyterhub_config.py"
         config.write_text(
@@ -76,11 +77,15 @@ class Hub:
                 certificates=str(self.directory / "internal-ssl"),
             )
         )
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or another one with the same files after its end."""
         self.process = Process(
-            case,
+            self._case,
             script("jupyterhub"),
             "--config",
-            config,
+            self.directory / "jupyterhub_config.py",
             env={"CONFIGPROXY_AUTH_TOKEN": self._api_token},
             cwd=self.directory,
         )
