@@ -217,7 +217,6 @@ class ServerStartError(ServerError):
         reason: str,
         lines: Iterable[str] = (),
         retry_seconds: float = 1.0,
-        *,
         summary: str = "did not start",
     ) -> None:
         self.reason = reason
@@ -225,6 +224,11 @@ class ServerStartError(ServerError):
         self.lines = tuple(lines)
         self.retry_seconds = retry_seconds
         super().__init__(server)
+
+    @property
+    def facts(self) -> tuple[str, str, tuple[str, ...], float, str]:
+        """What it is made of, in plain values."""
+        return self.server, self.reason, self.lines, self.retry_seconds, self.summary
 
     def __str__(self) -> str:
         return f"server {self.server} {self.reason}"

@@ -189,7 +189,7 @@ def _refuse(failure: Failure) -> Any:
     """What went wrong, in plain values."""
     error = failure.value
     if isinstance(error, ServerStartError):
-        raise LinkRefusedError(("start", error.server, error.reason, error.lines, error.retry_seconds))
+        raise LinkRefusedError(("start", *error.facts))
     if isinstance(error, UnknownServerError):
         raise LinkRefusedError(("unknown", error.server))
     return failure

@@ -250,7 +250,7 @@ class WorkerService:
             self.data_path.launcher.pages.note_failure(ServerStartError(*facts))
 
     def _tell_failure(self, error: ServerStartError) -> None:
-        self.link.tell("failure", [error.server, error.reason, error.lines, error.retry_seconds])
+        self.link.tell("failure", list(error.facts))
 
     # Reports.
 

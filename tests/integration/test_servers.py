@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 
@@ -49,6 +50,25 @@ class ServersTests(CommandCase):
             self.assertEqual(note.read_text(), f"{number.name}\n")
             self.assertEqual(proxyd.family(), [])
             self.assertFalse(socket.parent.exists())
+
+    def test_nothing_outlives_a_signal(self) -> None:
+        """Neither a command that ignores it, nor what a shell has started, nor what has left its session."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stays, escapes = (shlex.join(program(f"--grandchild={way}")) for way in ("stay", "escape"))
+            proxyd = self.serve(
+                ignores={"command": program("--ignore-signals"), "start": "eager", "stop_grace": "1s"},
+                shell={"command": ["sh", "-c", f"{stays}; true"], "start": "eager", "stop_grace": "1s"},
+                leaves={"command": ["sh", "-c", f"{escapes}; true"], "start": "eager", "stop_grace": "1s"},
+                loud={"command": ["sh", "-c", "trap '' TERM INT; while :; do echo x; done"], "start": "eager",
+                      "stop_grace": "1s"},
+            )  # fmt: skip
+            for name in ("ignores", "shell", "leaves"):
+                proxyd.wait_for_log(f"[{name}] listening", SECONDS)
+            proxyd.wait_for_log("[loud] x", SECONDS)
+            self.assertGreaterEqual(len(self.children(proxyd)), 8)
+            proxyd.send(number)
+            self.assertEqual(proxyd.wait(SECONDS), 0)
+            self.assertEqual(proxyd.family(), [])
 
     def test_a_signal_during_a_start_orphans_nobody(self) -> None:
         """Whenever it comes."""

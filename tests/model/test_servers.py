@@ -140,4 +140,6 @@ class ErrorTests(SynchronousTestCase):
         error = ServerStartError("app", "was stopped", ["secret"], 3.0)
         self.assertEqual((str(error), error.lines, error.retry_seconds), ("server app was stopped", ("secret",), 3.0))
         self.assertEqual(error.summary, "did not start")
+        error = ServerStartError("app", "failed: x", ["line"], 2.0, "failed")
+        self.assertEqual(ServerStartError(*error.facts).facts, error.facts)
         self.assertEqual(str(UnknownServerError("x")), "there is no server x")

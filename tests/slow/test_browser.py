@@ -158,16 +158,46 @@ time.sleep(600)
 """
 
 
+_LOUD = """
+import http.server, sys
+line = "x" * 99
+for _ in range(100_000):
+    print(line)
+sys.stdout.flush()
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<h1>the application</h1>")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+"""
+_FAILURES = {
+    "dies": ("{command: [sh, -c, 'echo boom >&2; exit 3'], timeout: 3s}", ("was not ready in time (3 s): it ended with "
+             "exit status 3"), "boom\n"),
+    "gives_up": ("{command: [sh, -c, 'echo boom; exit 3'], restart: {give_up_after: 2}}",
+                 "ended with exit status 3 before it was ready", "boom\nboom\n"),
+    "hangs": ("{command: [sleep, '600'], timeout: 2s}", "was not ready in time (2 s)", None),
+    "ends": ("{command: ['true']}", "ended with exit status 0 before it was ready", None),
+    "killed": ("{command: [sh, -c, 'echo x; kill -9 $$'], restart: {give_up_after: 1}}",
+               "was killed by SIGKILL before it was ready", "x\n"),
+    "absent": ("{command: [/no/such/program]}", "could not be started: /no/such/program: No such file or directory",
+               None),
+    "template": ("{command: [program, '{nope}']}", ("could not be started: '{nope}': {nope} is none of port, "
+                 "unix_socket, base_url"), None),
+}  # fmt: skip
+"""For each server that does not start: its definition, what page and log say of it, and its last lines."""
+
+
 class ServerPageTests(unittest.SynchronousTestCase):
     """Managed servers, seen while they start."""
 
     def setUp(self) -> None:
-        """Start a proxy with three of them, and a browser."""
+        """Start a proxy with them, and a browser."""
         directory = Path(tempfile.mkdtemp(prefix="proxyd-browser-"))
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         port = free_port()
-        servers = ""
-        for name, program in (("slow", _SLOW), ("dying", _DYING), ("talkative", _TALKATIVE)):
+        servers = "".join(f"  {name}: {definition}\n" for name, (definition, _, _) in _FAILURES.items())
+        for name, program in (("slow", _SLOW), ("dying", _DYING), ("talkative", _TALKATIVE), ("loud", _LOUD)):
             (directory / f"{name}.py").write_text(program)
             servers += f"  {name}: {{command: [{sys.executable}, {directory}/{name}.py, '{{port}}']}}\n"
         config = directory / "proxyd.yaml"
@@ -198,6 +228,41 @@ class ServerPageTests(unittest.SynchronousTestCase):
             self.assertEqual(1, self.proxyd.log.count("starting server dying"))
             self.browser.click("main a")
             self.assertEqual("Starting dying", self.browser.text("h1"))
+
+    def test_what_went_wrong_is_told(self) -> None:
+        """On the page in the place of the log, and in the log of proxyd with the number that the page has."""
+        with self.proxyd.log_on_failure():
+            for name, (_, reason, lines) in _FAILURES.items():
+                self.browser.open(f"{self.url}/{name}/")
+                wait_for(lambda name=name: self.browser.text("h1") == f"{name} did not start", name, 60)
+                text = self.browser.text("main")
+                self.assertIn(f"{name} {reason}.", text)
+                if lines is None:
+                    self.assertIn("It has printed nothing.", text)
+                else:
+                    self.assertTrue(self.browser.text("pre").endswith(lines), name)
+                log = self.proxyd.wait_for_log(self.browser.text("code"))
+                self.assertIn(f" 503 GET /{name}/ server {name} {reason} (request ", log.replace("error", "", 1))
+                self.assertRegex(self.proxyd.log, f"error server {name} {re.escape(reason)}\n")
+            self.browser.open(f"{self.url}/")
+            for name in _FAILURES:
+                self.assertEqual("failed", self.browser.text(f"[data-server={name}]"))
+            # The browser has been told nothing else than that.
+            faults = [entry["message"] for entry in self.browser.console() if entry["level"] == "SEVERE"]
+            self.assertEqual([], [fault for fault in faults if "503 (Service Unavailable)" not in fault])
+
+    def test_a_crash_during_the_start(self) -> None:
+        """Is told while it goes on."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/dies/")
+            wait_for(lambda: self.browser.text("h1") != "Starting dies" or self.browser.text("#trouble"), "it", 60)
+            self.assertEqual("It ended with exit status 3, and is started again.", self.browser.text("#trouble"))
+
+    def test_much_output_before_it_listens(self) -> None:
+        """Ten megabytes of it hold nobody up."""
+        with self.proxyd.log_on_failure():
+            self.browser.open(f"{self.url}/loud/")
+            wait_for(lambda: self.browser.text("h1") == "the application", "the application", 60)
 
     def test_very_many_lines(self) -> None:
         """The last ones are shown, and the page is as quick as ever."""
