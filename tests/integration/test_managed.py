@@ -101,9 +101,12 @@ class ManagedCase(CommandCase):
 class StartTests(ManagedCase):
     """The first requests."""
 
+    workers = 1
+
     def test_a_hundred_first_requests_start_one_process(self) -> None:
         """HTTP and WebSockets alike wait for it, and all of them are served."""
-        self.serve(app={"command": application(f"--count={self.directory}/starts", "--sleep=1")})
+        more = f"workers: {self.workers}"
+        self.serve(more, app={"command": application(f"--count={self.directory}/starts", "--sleep=1")})
 
         def ask(number: int) -> str:
             if number % 2:
@@ -170,6 +173,12 @@ class StartTests(ManagedCase):
         self.assertEqual("hello", websocket.recv(SECONDS))
         fields = dict(self.ask("/app/x", fields={"Host": "client.test"}).told["fields"])
         self.assertEqual(("client.test", "/app"), (fields["Host"], fields["X-Forwarded-Prefix"]))
+
+
+class WorkersStartTests(StartTests):
+    """The same with several workers, none of which has a server of its own."""
+
+    workers = 2
 
 
 class LifeTests(ManagedCase):

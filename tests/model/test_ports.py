@@ -42,6 +42,20 @@ class PortsTests(SynchronousTestCase):
                 parse(text, KINDS)
             self.assertEqual(1, caught.exception.problems[0].line, text)
 
+    def test_everybody_has_to_be_meant_for_servers(self) -> None:
+        """Whoever brings them; a login in front is enough, and so is one in the defaults of routes."""
+        listeners = "listeners: [{kind: http, address: ''}]\n"
+        for servers in ("servers: {a: {port: 1}}", "server_packages: ['*']", "jupyter_config: auto"):
+            with self.assertRaises(ConfigError) as caught:
+                parse(f"{listeners}{servers}\n", KINDS)
+            self.assertIn("would let everybody use the managed servers", str(caught.exception))
+            for more in (
+                "allow_anonymous: true",
+                "auth: {kind: token, token: correct-horse}",
+                "route_defaults: {auth: {kind: token, token: correct-horse}}",
+            ):
+                parse(f"{listeners}{servers}\n{more}\n", KINDS)
+
     def test_everybody_has_to_be_meant(self) -> None:
         """Ports on a listener that is neither on loopback nor a socket are an error, unless that is what is wanted."""
         ports = "ports: {enabled: true}\n"

@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import attrs
 import requests
 from twisted.trial.unittest import SynchronousTestCase
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as open_websocket
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.integration.proxies import Proxy
 from tests.support import Process, free_port, script
@@ -49,6 +55,8 @@ c.ServerProxy.servers = {{
     "raw": {{"port": {port}, "raw_socket_proxy": True}},
     "dead": {{"port": 1}},
     "nothing": {{}},
+    "sockets": {{"port": {sockets}}},
+    "drawn": {{"port": 1, "launcher_entry": {{"icon_path": "/no/such/icon.svg"}}}},
     "card": {{"port": {port}, "new_browser_tab": False, "new_browser_window": True,
               "launcher_entry": {{"title": "A card", "path_info": "card/x?y=z", "category": "Console", "timeout": 3}}}},
 }}
@@ -64,6 +72,7 @@ c.IdentityProvider.token = ""
 c.ServerApp.password = ""
 """
 
+AGENT = "User-Agent: tests"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: now\r\nServer: own\r\nEtag: own\r\n\r\nok"
 # What is about one connection.
 _OF_THE_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"})
@@ -79,6 +88,9 @@ def answer(status: str, *fields: str, body: bytes = b"ok") -> bytes:
     ).encode() + body
 
 
+EVENTS = answer("200 OK", "Content-Type: text/event-stream", "Set-Cookie: a=1", "Set-Cookie: b=2", body=b"data: 1\n\n")
+
+
 @attrs.frozen
 class Case:
     """One request, and the answer of the upstream."""
@@ -88,6 +100,7 @@ class Case:
     fields: tuple[str, ...] = ()
     body: bytes = b""
     answer: bytes = OK
+    has_agent: bool = True
 
 
 @attrs.frozen
@@ -192,6 +205,11 @@ DIFFERENT = (
     (Case("proxy/1/"), 500, 502, None),
     (Case("proxy/0/"), 500, 400, None),
     (Case("proxy/70000/"), 500, 400, None),
+    (Case("server-proxy/icon/drawn"), 500, 404, None),
+    (Case("app/x", "HEAD"), 200, 200, "HEAD /x"),
+    (Case("app/x", has_agent=False), 200, 200, "GET /x"),
+    (Case("app/x", answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), 200, 200, "GET /x"),
+    (Case("app/x", fields=("Accept: text/event-stream",), answer=EVENTS), 200, 200, "GET /x"),
 )
 """What is different on purpose: the status there, the status here, and what the upstream gets from us."""
 
@@ -212,7 +230,7 @@ class AgainstJspTests(SynchronousTestCase):
         self.upstream = ScriptedUpstream(self, script_)
         directory = Path(tempfile.mkdtemp(prefix="proxyd-jsp-"))
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
-        config = CONFIG.format(port=self.upstream.port)
+        config = CONFIG.format(port=self.upstream.port, sockets=self.serve_websockets())
         file = directory / "jupyter_server_config.py"
         file.write_text(config + JUPYTER.format(base=BASE))
         self.jsp_port = free_port()
@@ -248,9 +266,10 @@ class AgainstJspTests(SynchronousTestCase):
         wire = connect(port)
         wire.sock.settimeout(SECONDS)
         length = [f"Content-Length: {len(case.body)}"] if case.body or case.method in ("POST", "PUT") else []
-        lines = [f"{case.method} {path} HTTP/1.1", "Host: client.test", "User-Agent: tests", *case.fields, *length]
+        agent = [AGENT] if case.has_agent else []
+        lines = [f"{case.method} {path} HTTP/1.1", "Host: client.test", *agent, *case.fields, *length]
         wire.send("\r\n".join([*lines, "", ""]).encode("latin-1") + case.body)
-        head, body = wire.message()
+        head, body = (wire.head(), b"") if case.method == "HEAD" else wire.message()
         wire.close()
         line = head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
         asked = None
@@ -292,4 +311,47 @@ class AgainstJspTests(SynchronousTestCase):
         ]
         self.assertEqual(*told)
         names = [server["name"] for server in told[0]["server_processes"]]
-        self.assertEqual(["nothing", "card", "tensorboard"], names[-3:])
+        self.assertEqual(["nothing", "sockets", "drawn", "card", "tensorboard"], names[-5:])
+
+    def serve_websockets(self) -> int:
+        """A server that takes the second subprotocol, echoes, and closes in its own way; its port."""
+
+        def converse(websocket: ServerConnection) -> None:
+            for message in websocket:
+                if message == "bye":
+                    websocket.close(4321, "as you wish")
+                    return
+                websocket.send(message)
+
+        server = serve(converse, "127.0.0.1", 0, subprotocols=[Subprotocol("second")])
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        return int(server.socket.getsockname()[1])
+
+    def open(self, port: int, path: str) -> ClientConnection:
+        """A WebSocket below the base URL."""
+        offers = [Subprotocol("first"), Subprotocol("second")]
+        url = f"ws://127.0.0.1:{port}{BASE}{path}"
+        client = open_websocket(url, subprotocols=offers, proxy=None, open_timeout=SECONDS)
+        self.addCleanup(client.close)
+        return client
+
+    def test_websockets(self) -> None:
+        """Both carry messages; the verdict of the server, its subprotocol and its close are told here only."""
+        told = []
+        for port in (self.jsp_port, self.proxy.port):
+            client = self.open(port, "sockets/x")
+            for message in ("grün", b"\0\xff", "", "x" * 100_000):
+                client.send(message)
+                self.assertEqual(message, client.recv(SECONDS))
+            client.send("bye")
+            with self.assertRaises(ConnectionClosed) as caught:
+                client.recv(SECONDS)
+            closed = caught.exception.rcvd
+            told.append((client.subprotocol, closed and closed.code, closed and closed.reason))
+        self.assertEqual([("first", 1005, ""), ("second", 4321, "as you wish")], told)
+        for path, status in (("dead/", 502), ("proxy/evil.test:80/", 403), ("proxy/1/", 502)):
+            self.open(self.jsp_port, path)  # agreed to, and then closed
+            with self.assertRaises(InvalidStatus) as refused:
+                self.open(self.proxy.port, path)
+            self.assertEqual(status, refused.exception.response.status_code)

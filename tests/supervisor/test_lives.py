@@ -41,6 +41,30 @@ class CrashTests(SupervisorCase):
         await until(lambda: supervisor.status("app")[0].starts == 3, "it comes back without a lease")
         self.assertEqual(supervisor.status("app")[0].exit_reason, "ended with exit status 7")
 
+    async def test_what_functions_said_holds_until_it_is_stopped(self) -> None:
+        """They are asked once for a start, not for what comes after a crash."""
+        asked: list[str] = []
+
+        def command(port: int) -> list[str]:
+            asked.append("command")
+            return [*program(place=str(port))]
+
+        def environment() -> dict[str, str]:
+            asked.append("environment")
+            return {"SAID": str(len(asked))}
+
+        supervisor = self.supervise(
+            app=ServerSpec(command=Function("m:c", command), environment=Function("m:e", environment))
+        )
+        lease = await supervisor.lease("app")
+        self.assertEqual(["command", "environment"], asked)
+        fetch(lease.place, "/exit/7")
+        await until(lambda: supervisor.status("app")[0].starts == 2, "it comes back")
+        self.assertTrue(fetch((await supervisor.lease("app")).place).endswith(" 2"))
+        self.assertEqual(2, len(asked))
+        await supervisor.restart("app")
+        self.assertTrue(fetch((await supervisor.lease("app")).place).endswith(" 4"))
+
     async def test_exit_status_0_rests_until_the_next_lease(self) -> None:
         """Which starts it again (defect 11)."""
         supervisor = self.supervise(app=ServerSpec(command=program()))
