@@ -9,22 +9,29 @@ import signal
 import stat
 
 from tests.integration.test_serve import OPEN, SERVE, CommandCase
-from tests.supervisor.support import is_alive, program
+from tests.supervisor.support import is_alive, marked, program
 from tests.support import Process, wait_for
 
 SECONDS = 60.0
 
 
-class ServersTests(CommandCase):
+class ServersCase(CommandCase):
     """`proxyd serve` with `servers`."""
 
+    workers = 1
+
     def serve(self, **servers: object) -> Process:
-        config = self.write(f"{OPEN}servers: {json.dumps(servers)}\n")
+        config = self.write(f"{OPEN}workers: {self.workers}\nservers: {json.dumps(servers)}\n")
         return Process(self, *SERVE, "--config", config, env={**self.environ, "TMPDIR": str(self.directory)})
 
     def children(self, proxyd: Process) -> list[int]:
-        """Everything that is not proxyd itself, nor watches it."""
-        return [pid for pid in proxyd.family() if pid != proxyd.pid]
+        """The processes of servers; not proxyd itself, what watches it, and its workers."""
+        ours = set(marked())
+        return [pid for pid in proxyd.family() if pid in ours]
+
+
+class ServersTests(ServersCase):
+    """What runs, and with what."""
 
     def test_only_eager_servers_run(self) -> None:
         """The others wait for who needs them; what a server prints is in the log, with its name."""
@@ -51,6 +58,32 @@ class ServersTests(CommandCase):
             self.assertEqual(proxyd.family(), [])
             self.assertFalse(socket.parent.exists())
 
+    def test_a_signal_during_a_start_orphans_nobody(self) -> None:
+        """Whenever it comes."""
+        for text in ("Proxy API at", "starting server app"):
+            proxyd = self.serve(app={"command": ["sh", "-c", "sleep 600; true"], "start": "eager"})
+            proxyd.wait_for_log(text, SECONDS)
+            proxyd.send(signal.SIGTERM)
+            self.assertEqual(proxyd.wait(SECONDS), 0)
+            self.assertEqual(proxyd.family(), [])
+
+    def test_children_have_the_limits_that_we_were_started_with(self) -> None:
+        """We raise ours; a program that closes all descriptors would take for ever."""
+        proxyd = self.serve(app={"command": ["sh", "-c", "ulimit -n; exit 1"], "start": "eager"})
+        line = proxyd.wait_for_log("[app] ", SECONDS)
+        self.assertEqual(line.rpartition(" ")[2], os.popen("ulimit -n").read().strip())
+
+    def test_a_problem_in_the_servers_names_server_and_key(self) -> None:
+        """With its line, and nothing starts."""
+        config = self.write("servers:\n  app:\n    command: notebook\n    instances: 0\n")
+        proxyd = Process(self, *SERVE, "--config", config, env=self.environ)
+        self.assertEqual(proxyd.wait(SECONDS), 78)
+        self.assertIn(":3:14: servers.app.command: expected a list or !python module:attribute", proxyd.log)
+
+
+class EndTests(ServersCase):
+    """Nothing is left."""
+
     def test_nothing_outlives_a_signal(self) -> None:
         """Neither a command that ignores it, nor what a shell has started, nor what has left its session."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,15 +100,6 @@ class ServersTests(CommandCase):
             proxyd.wait_for_log("[loud] x", SECONDS)
             self.assertGreaterEqual(len(self.children(proxyd)), 8)
             proxyd.send(number)
-            self.assertEqual(proxyd.wait(SECONDS), 0)
-            self.assertEqual(proxyd.family(), [])
-
-    def test_a_signal_during_a_start_orphans_nobody(self) -> None:
-        """Whenever it comes."""
-        for text in ("Proxy API at", "starting server app"):
-            proxyd = self.serve(app={"command": ["sh", "-c", "sleep 600; true"], "start": "eager"})
-            proxyd.wait_for_log(text, SECONDS)
-            proxyd.send(signal.SIGTERM)
             self.assertEqual(proxyd.wait(SECONDS), 0)
             self.assertEqual(proxyd.family(), [])
 
@@ -98,15 +122,8 @@ class ServersTests(CommandCase):
         wait_for(lambda: not any(map(is_alive, children)), "the end of all children", SECONDS)
         wait_for(lambda: not list(self.directory.glob("proxyd-*")), "the end of the directory", SECONDS)
 
-    def test_children_have_the_limits_that_we_were_started_with(self) -> None:
-        """We raise ours; a program that closes all descriptors would take for ever."""
-        proxyd = self.serve(app={"command": ["sh", "-c", "ulimit -n; exit 1"], "start": "eager"})
-        line = proxyd.wait_for_log("[app] ", SECONDS)
-        self.assertEqual(line.rpartition(" ")[2], os.popen("ulimit -n").read().strip())
 
-    def test_a_problem_in_the_servers_names_server_and_key(self) -> None:
-        """With its line, and nothing starts."""
-        config = self.write("servers:\n  app:\n    command: notebook\n    instances: 0\n")
-        proxyd = Process(self, *SERVE, "--config", config, env=self.environ)
-        self.assertEqual(proxyd.wait(SECONDS), 78)
-        self.assertIn(":3:14: servers.app.command: expected a list or !python module:attribute", proxyd.log)
+class WorkersEndTests(EndTests):
+    """The same with several workers, none of which has a server of its own."""
+
+    workers = 2
