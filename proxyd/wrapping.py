@@ -76,6 +76,7 @@ class WrapService(ProxyService):
             environ=self._setup.environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
             stderr_is_error=True,
+            tells_command=True,
             secrets=tuple(filter(None, map(self._environ.get, TOKENS))),
         )
         supervisor.news.exit_watchers.append(self._app_exited)

@@ -55,6 +55,7 @@ _MAX_NEXT = 2048
 _MAX_USED = 10_000
 _VERSION_ATTEMPTS = 5
 _NOT_CACHED = b"Cache-Control: no-store"
+_RETRY = b"Retry-After: 5"
 _TOKEN = re.compile(rb"[!-~]{1,1024}")
 _CREDENTIALS = re.compile(rb"(?:bearer|token) +([!-~]{1,1024})", re.IGNORECASE)
 
@@ -126,7 +127,7 @@ class HubAuthenticator:
         if not isinstance(found, Deferred):
             return self._decide(found, head, peer, path, cookies)
         deciding: Deferred[Verdict] = found.addCallback(self._decide, head, peer, path, cookies)
-        return deciding.addErrback(_not_known)
+        return deciding.addErrback(_not_known, head)
 
     def _credentials(self, head: RequestHead, cookies: _Cookies) -> list[_Credential]:
         """What the client shows, in the order in which it counts."""
@@ -314,6 +315,8 @@ class HubAuthenticator:
 
     def _refuse(self, refusal: Refusal) -> Answer:
         words = refusal.description or _sentence(refusal.detail)
+        if refusal.status == 403:
+            words += " It was begun in another browser, or too long ago."
         page = message_page("The login failed", words, self._settings.prefix, "Log in again")
         return Answer(refusal.status, FIELDS, page, refusal.detail)
 
@@ -350,12 +353,15 @@ def _session(cookies: _Cookies) -> bytes:
     return b";".join(value for name, value in cookies if name == SESSION_ID)
 
 
-def _not_known(failure: Failure) -> Verdict:
-    """Nobody gets in while the Hub does not say who it is."""
+def _not_known(failure: Failure, head: RequestHead) -> Verdict:
+    """Nobody gets in while the Hub does not say who it is; people are told that it is not the application."""
     error = failure.value
     if not isinstance(error, HubError):
         return failure  # type: ignore[return-value]  # it goes on failing
-    return Answer(error.status, (_NOT_CACHED,), detail=str(error))
+    if not is_navigation(head):
+        return Answer(error.status, (_NOT_CACHED, _RETRY), detail=str(error))
+    words = f"{_sentence(str(error))} It knows who may use this server. Load the page again in a moment."
+    return Answer(error.status, (*FIELDS, _RETRY), message_page("JupyterHub does not answer", words), str(error))
 
 
 def _sentence(words: str) -> str:

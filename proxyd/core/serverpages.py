@@ -174,6 +174,40 @@ def failed_page(name: str, reason: str, lines: Sequence[str] | None, request_id:
     )
 
 
+def preparing_page(task: str, lines: Iterable[str] | None) -> Page:
+    """The page while the `task` comes before the start of an application; it asks again by itself.
+
+    `lines` are what it has printed, None if the reader may not see them.
+    """
+    shown = "" if lines is None else "".join(f"{escape(line)}\n" for line in lines)
+    return Page(
+        title=task,
+        head='<meta http-equiv="refresh" content="2">\n',
+        content=(
+            f"<h1>{escape(task)}</h1>\n<p>The application starts after that. This page looks again every two "
+            'seconds.</p>\n<div class="bar" aria-hidden="true"></div>'
+            + ("" if lines is None else f'\n<div class="end" tabindex="0"><pre>{shown}</pre></div>')
+        ),
+        style=_LOG_STYLE,
+    )
+
+
+def unprepared_page(reason: str, lines: Iterable[str] | None) -> Page:
+    """The page when that has failed, for the `reason`; it is tried again by who asks after a while."""
+    shown = "" if lines is None else "".join(f"{escape(line)}\n" for line in lines)
+    log = "" if lines is None else f'<div class="end" tabindex="0"><pre>{shown}</pre></div>\n'
+    return Page(
+        title="The application cannot be prepared",
+        content=(
+            f"<h1>The application cannot be prepared</h1>\n<p>{escape(reason)}.</p>\n{log}"
+            '<p><a class="again" href="">Try again</a></p>\n'
+            '<p class="dim">The next attempt is made ten seconds after this one at the earliest.</p>'
+        ),
+        style=_LOG_STYLE,
+        alarm=True,
+    )
+
+
 def start_page(cards: Sequence[Card], *, base_url: str, has_ports: bool) -> Page:
     """The page at `base_url`: what can be opened, by category, and a field for a port."""
     parts = ["<h1>Applications</h1>"]

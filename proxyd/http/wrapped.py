@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from proxyd.core.html import Page
 from proxyd.core.regular import regular_target
+from proxyd.core.serverpages import preparing_page, unprepared_page
 from proxyd.errors import RequestError
+from proxyd.http.serverpages import may_read_lines
 from proxyd.http.streaming import StreamingResource
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ _SEEN = (b"GET", b"HEAD")
 
 class Prepared(Protocol):
     """What has to be done before an application can be started."""
+
+    @property
+    def task(self) -> str:
+        """What is being done, for people."""
 
     @property
     def reason(self) -> str:
@@ -108,8 +112,10 @@ class PreparedResource(StreamingResource):
         state = self._prepared.ask()
         if state != "done":
             request.kind = "resource"
-            failed = state == "failed"
-            page = failure_page(self._prepared.reason, self._prepared.lines) if failed else waiting_page()
+            failed, lines = state == "failed", self._prepared.lines if may_read_lines(request) else None
+            page = (
+                unprepared_page(self._prepared.reason, lines) if failed else preparing_page(self._prepared.task, lines)
+            )
             fields = page.fields if failed else [*page.fields, b"Retry-After: 2"]
             request.answer(500 if failed else 503, fields, page.body)
             return
@@ -147,25 +153,3 @@ def _shows_something(request: Request) -> bool:
     """Whether a request has what could be a credential."""
     head = request.head
     return bool(head.get_all(b"authorization") or head.get_all(b"cookie") or b"token=" in request.query)
-
-
-def waiting_page() -> Page:
-    """The page while the content comes; it asks again by itself."""
-    return Page(
-        title="Pulling content from git",
-        head='<meta http-equiv="refresh" content="2">\n',
-        content="<h1>Pulling content from git</h1>\n<p>The application starts as soon as its content is here. "
-        "This page looks again every two seconds.</p>",
-    )
-
-
-def failure_page(reason: str, lines: Iterable[str]) -> Page:
-    """The page when the content did not come, for those who were let in."""
-    shown = "".join(f"{escape(line)}\n" for line in lines)
-    return Page(
-        title="The application cannot be prepared",
-        content=f"<h1>The application cannot be prepared</h1>\n<p>{escape(reason)}</p>\n<pre>{shown}</pre>\n"
-        '<p><a href="">Try again</a> after ten seconds.</p>',
-        style="\nmain { --width: 56rem }\npre { overflow: auto; white-space: pre-wrap }\n",
-        alarm=True,
-    )

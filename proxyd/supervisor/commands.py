@@ -33,6 +33,7 @@ class Surroundings:
     watcher: Watcher
     news: News
     stderr_is_error: bool = False
+    tells_command: bool = False
     secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 

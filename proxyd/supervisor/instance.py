@@ -316,6 +316,8 @@ class Instance:
         self._around.news.starts += 1
         self._starts.append(self._clock.seconds())
         self._log.info("starting server {server} at {place}", server=self._label, place=str(self._place))
+        if self._around.tells_command:
+            self._output.tell_command(command.argv)
         child = Child(self._around.reactor, command, self._output, exited=self._child_exited, ended=self._child_ended)
         self._around.watcher.add_group(child.pid)
         return child

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger, LogLevel
+
+from proxyd.core.checkout import masked
 
 _MAX_LINE = 64 * 1024  # bytes; what prints more without a line's end would fill the memory
 _MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows them
@@ -54,6 +57,11 @@ class Output:
         for stream, rest in partial.items():
             if rest:
                 self._add(stream, rest)
+
+    def tell_command(self, argv: Sequence[str]) -> None:
+        """Put the command that begins to print in front of what it prints, without passwords in its URLs."""
+        for line in masked(f"$ {shlex.join(argv)}").split("\n"):
+            self._add(1, line.encode("utf-8", "replace"))
 
     def last(self, count: int) -> tuple[str, ...]:
         """The last lines, the oldest first."""

@@ -71,6 +71,7 @@ class Preparation:
         self._work: Deferred[None] | None = None
         self._failed_at = 0.0
         self.state: State = "done"
+        self.task = "Preparing the application"
         self.reason = ""
         self.lines: deque[str] = deque(maxlen=_LAST_LINES)
 
@@ -99,8 +100,10 @@ class Preparation:
 
     async def _run(self) -> None:
         if self._checkout is not None:
+            self.task = "Pulling content from git"
             await self._check_out(self._checkout)
         if self._conda_name:
+            self.task = "Looking for the environment of conda"
             await self._find_conda()
 
     def _done(self, _: None) -> None:

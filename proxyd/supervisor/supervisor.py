@@ -31,7 +31,8 @@ class Supervisor:
     """Rules the servers of `specs`; nothing is started before `begin`, or the first lease.
 
     `open_files` is the soft limit of descriptors that proxyd was started with, 0 to leave it. `stderr_is_error` tells
-    whether what servers say on their standard error is logged as errors; `secrets` are left out of all they print.
+    whether what servers say on their standard error is logged as errors, `tells_command` whether their command is put
+    in front of what they print; `secrets` are left out of all that.
     """
 
     _log = Logger()
@@ -46,6 +47,7 @@ class Supervisor:
         environ: Mapping[str, str] = os.environ,
         open_files: int = 0,
         stderr_is_error: bool = False,
+        tells_command: bool = False,
         secrets: tuple[str, ...] = (),
     ) -> None:
         run = uuid4().hex
@@ -63,6 +65,7 @@ class Supervisor:
             watcher=self._watcher,
             news=self.news,
             stderr_is_error=stderr_is_error,
+            tells_command=tells_command,
             secrets=secrets,
         )
         self._servers: dict[str, _Server] = {}

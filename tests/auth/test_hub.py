@@ -273,6 +273,10 @@ class FaultTests(HubTestCase):
         self.now += 61
         answer = self.assert_refused(await self.ask(cookie, PAGE), 503)
         self.assertEqual(set_cookies(answer), [])  # it may be good again in a minute
+        self.assertIn(b"Retry-After: 5", answer.fields)
+        self.assertIn(b"The Hub cannot be asked: ConnectionRefusedError.", answer.body or b"")
+        answer = self.assert_refused(await self.ask(cookie), 503)
+        self.assertEqual((answer.body, answer.detail), (None, "the Hub cannot be asked: ConnectionRefusedError"))
 
 
 class RememberedTests(HubTestCase):

@@ -10,7 +10,7 @@ from typing import get_args
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.core.launcher import Card
-from proxyd.core.serverpages import failed_page, start_page, waiting_page
+from proxyd.core.serverpages import failed_page, preparing_page, start_page, unprepared_page, waiting_page
 from proxyd.model.servers import ServerState
 
 EVIL = "<b onclick='x()'>&\"</b>"
@@ -24,6 +24,8 @@ class ServerPageTests(SynchronousTestCase):
         for page in (
             waiting_page(EVIL, 1.25, 60, EVIL, [EVIL]),
             failed_page(EVIL, EVIL, [EVIL], EVIL),
+            preparing_page(EVIL, [EVIL]),
+            unprepared_page(EVIL, [EVIL]),
             start_page(
                 [Card(title=EVIL, url=EVIL, category=EVIL, detail=EVIL, icon=EVIL, name=EVIL)],
                 base_url=EVIL,
@@ -33,6 +35,18 @@ class ServerPageTests(SynchronousTestCase):
             body = page.body.decode()
             self.assertNotIn("<b ", body)
             self.assertIn("&lt;b onclick=&#x27;x()&#x27;&gt;&amp;&quot;&lt;/b&gt;", body)
+
+    def test_what_comes_before_a_start(self) -> None:
+        """The page asks again, or says why that is in vain; with what was said, for those who may read it."""
+        for page, refreshes in (
+            (preparing_page("Pulling", ["one"]), True),
+            (unprepared_page("git failed", ["one"]), False),
+        ):
+            body = page.body.decode()
+            self.assertEqual(refreshes, 'http-equiv="refresh"' in body)
+            self.assertIn("<pre>one\n</pre>", body)
+        for page in (preparing_page("Pulling", None), unprepared_page("git failed", None)):
+            self.assertNotIn("<pre>", page.body.decode())
 
     def test_who_waits_sees_the_log(self) -> None:
         """And for how long; without scripts the page comes again by itself."""

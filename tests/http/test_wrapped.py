@@ -8,6 +8,7 @@ from proxyd.compat.native import OriginHost
 from proxyd.http.request import Request
 from proxyd.http.streaming import StreamingResource
 from proxyd.http.wrapped import DoorResource, HubProbe, LandingResource, NothingResource, PreparedResource
+from proxyd.model.auth import Admit, Identity
 from tests.http.support import DataPathTestCase
 
 
@@ -18,10 +19,23 @@ class Application(StreamingResource):
         request.answer(200, [], b"app " + request.path)
 
 
+class LoggedIn(StreamingResource):
+    """Serves by `inner` somebody who is known."""
+
+    def __init__(self, inner: StreamingResource) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def render_streaming(self, request: Request) -> None:
+        request.admission = Admit(identity=Identity("dan", "user"))
+        self._inner.render_streaming(request)
+
+
 class Preparing:
     """How far it is."""
 
     state: Literal["running", "done", "failed"] = "done"
+    task = "Pulling <content>"
     reason = "git <failed>"
     lines = ("fatal: <no>",)
 
@@ -84,10 +98,13 @@ class DoorTests(WrappedCase):
 class PreparedTests(WrappedCase):
     """Behind the login."""
 
-    def prepare(self, state: Any, *, origin: OriginHost | None = None, landing: str = "") -> None:
+    def prepare(
+        self, state: Any, *, origin: OriginHost | None = None, landing: str = "", is_known: bool = True
+    ) -> None:
         preparing = Preparing()
         preparing.state = state
-        self.mount(PreparedResource(Application(), preparing, origin, self.prefix, landing))
+        resource = PreparedResource(Application(), preparing, origin, self.prefix, landing)
+        self.mount(LoggedIn(resource) if is_known else resource)
 
     def test_who_comes_too_early_waits(self) -> None:
         """With a page that asks again, and a status that programs understand."""
@@ -96,6 +113,16 @@ class PreparedTests(WrappedCase):
         self.assertIn(b"HTTP/1.1 503 ", answer)
         self.assertIn(b"\r\nRetry-After: 2\r\n", answer)
         self.assertIn(b'content="2"', answer)
+        self.assertIn(b"<h1>Pulling &lt;content&gt;</h1>", answer)
+        self.assertIn(b"fatal: &lt;no&gt;", answer)
+
+    def test_only_some_see_the_lines(self) -> None:
+        """Who has not been asked for a login, and is somewhere else, does not."""
+        for state, status in (("running", 503), ("failed", 500)):
+            self.prepare(state, is_known=False)
+            answer = self.ask("/user/a@b/x")
+            self.assertIn(b"HTTP/1.1 %d " % status, answer)
+            self.assertNotIn(b"fatal", answer)
 
     def test_a_failure_is_told(self) -> None:
         """With what was said, as text."""

@@ -371,11 +371,13 @@ class LifeTests(WrapCase):
     def test_an_application_that_does_not_start(self) -> None:
         """People see why, escaped, and the next request tries again."""
         self.options = (*self.options, "--ready-timeout=3")
-        self.wrap("--broken", "{port}")
+        self.wrap("--broken", "https://dan:hunter2@x.example/", "{port}")
         status, _, body = self.ask("", "Accept: application/json\r\n")
         self.assertEqual(503, status, body)
         self.assertIn(b"was not ready in time (3 s)", body)
         self.assertIn(b"it is broken", body)
+        self.assertRegex(body.decode(), r"\$ \S+ \S+/wrapped.py --broken https://\*\*\*@x.example/ \d+")
+        self.assertNotIn("hunter2", body.decode() + self.process.log)
 
     def test_a_port_that_is_taken(self) -> None:
         """One line, and status 1, before the Hub waits in vain."""
