@@ -12,6 +12,7 @@ import re
 import select
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -48,15 +49,25 @@ _USER = re.compile(r"://[^/?#@\s]*@")
 class LineWriter:
     """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`.
 
-    `path` is that of the file, if it may be opened again. Lines that found no place are counted, and
-    `told_of_drops`, if somebody has set it, is called with their number once there is room again. `told_of_failure`
-    is called with what keeps a file from being written, a full disk for example; not for each line.
+    `path` is that of the file, if it may be opened again. `turn` is entered for each write: where other processes write
+    to the same pipe, lines would get into each other. Lines that found no place are counted, and `told_of_drops`, if
+    somebody has set it, is called with their number once there is room again. `told_of_failure` is called with what
+    keeps a file from being written, a full disk for example; not for each line.
     """
 
     told_of_drops: Callable[[int], object] | None = None
     told_of_failure: Callable[[OSError], object] | None = None
 
-    def __init__(self, fd: int, clock: Any, *, close_fd: bool = False, path: str = "") -> None:
+    def __init__(
+        self,
+        fd: int,
+        clock: Any,
+        *,
+        close_fd: bool = False,
+        path: str = "",
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self.turn = nullcontext() if turn is None else turn
         self._fd = fd
         self._path = path
         self._clock = clock
@@ -78,12 +89,12 @@ class LineWriter:
         self._lock = threading.Lock()
 
     @classmethod
-    def to_file(cls, path: str, clock: Any) -> LineWriter:
+    def to_file(cls, path: str, clock: Any, turn: AbstractContextManager[object] | None = None) -> LineWriter:
         """Append to the file at `path`.
 
         Raises `OSError`.
         """
-        return cls(_open(path), clock, close_fd=True, path=path)
+        return cls(_open(path), clock, close_fd=True, path=path, turn=turn)
 
     def reopen(self) -> None:
         """Go on in the file that is at the path now; whatever was written before goes to the old one.
@@ -160,7 +171,8 @@ class LineWriter:
                 os.close(self._fd)
                 self._fd = item
             else:
-                self._write_all(item)
+                with self.turn:
+                    self._write_all(item)
                 self._written += len(item)
         if self._close_fd:
             os.close(self._fd)

@@ -191,6 +191,7 @@ class ProxyService(Service):
                 state=state,
                 environ=self._environ,
             )
+            self.writer.turn = self.crew.turn()
         data_path = self.data_path = DataPath(
             config,
             self._kinds,

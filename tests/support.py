@@ -6,6 +6,7 @@ Everything here blocks: the reactor does not turn meanwhile.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 _T = TypeVar("_T")
 # The environment variable by which descendants are known.
 MARK = "PROXYD_TEST_PROCESS"
+# How many workers each proxy that is started with a file has, if the file and the test do not say; see CONTRIBUTING.md.
+WORKERS_VARIABLE = "PROXYD_TEST_WORKERS"
 
 
 def script(name: str) -> str:
@@ -67,6 +70,27 @@ def wait_for_rest(counts: list[int], what: str) -> None:
     wait_for(rests, what, 30, 0.5)
 
 
+def add_workers(argv: Sequence[str | Path], cwd: str | Path | None) -> None:
+    """Let a proxy have as many workers as `PROXYD_TEST_WORKERS` says, by a file in `conf.d` beside its own."""
+    count = os.environ.get(WORKERS_VARIABLE)
+    words = [str(word) for word in argv]
+    option = next((word for word in words if word in ("-c", "--config")), None)
+    if not count or option is None or not {"serve", "proxyd"} & set(words):
+        return
+    file = Path(cwd or ".", words[words.index(option) + 1])
+    if file.is_file() and not re.search(r"^workers:", file.read_text(errors="replace"), re.MULTILINE):
+        pieces = file.parent / "conf.d"
+        pieces.mkdir(exist_ok=True)
+        (pieces / "zz-test-workers.yaml").write_text(f"workers: {count}\n")
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process is a worker of proxyd."""
+    with suppress(OSError):
+        return b"proxyd.workers" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 class Process:
     """A running command. What it prints is its `log`; nothing of it, nor of its descendants, outlives `case`.
 
@@ -81,6 +105,7 @@ class Process:
         cwd: str | Path | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
+        add_workers(argv, cwd)
         self._mark = f"{MARK}={uuid4().hex}"
         name, _, value = self._mark.partition("=")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the cleanup
@@ -113,14 +138,14 @@ class Process:
         """True until the command itself has ended."""
         return self._popen.poll() is None
 
-    def family(self) -> list[int]:
+    def family(self, *, workers: bool = True) -> list[int]:
         """The process ids of the command and of everything that inherited its environment, wherever they went."""
         pids = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
                 if self._mark.encode() in path.read_bytes().split(b"\0"):
                     pids.append(int(path.parent.name))
-        return pids
+        return pids if workers else [pid for pid in pids if not is_worker(pid)]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the command."""

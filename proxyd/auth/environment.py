@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from proxyd.core.counting import Counting
+
 OWN_COOKIES = b"proxyd-login"
 """How the name of every cookie of ours begins."""
 
@@ -27,7 +29,8 @@ class AuthEnvironment:
     clock that only goes on, `wall_clock` the time since the epoch. `trusts` tells whether an address is a trusted
     proxy's. `cookie_key` is the secret that all processes share; asking for it raises `OSError` if there can be none.
     `reactor` is for authenticators that ask somebody else, `environ` for what the options leave to it. `touch_of` says
-    what an admitted request for a raw path calls whenever something happens, None for nothing. `cookies` are names
+    what an admitted request for a raw path calls whenever something happens, None for nothing. `counting` makes what
+    counts attempts. `cookies` are names
     that all authenticators keep from upstreams; each adds its own.
     """
 
@@ -38,6 +41,7 @@ class AuthEnvironment:
     reactor: Any = None
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     touch_of: Callable[[bytes], Callable[[], None] | None] = lambda _: None
+    counting: Counting = attrs.field(factory=Counting)
     cookies: set[bytes] = attrs.field(factory=set)
     scope: str = "/"
     name: str = ""

@@ -22,7 +22,6 @@ from proxyd.auth.pages import FIELDS, login_page, logout_page
 from proxyd.core.client import client_of
 from proxyd.core.cookies import cookies_in, set_cookie
 from proxyd.core.origin import SAFE_METHODS, is_foreign, is_navigation, is_secure, local_path
-from proxyd.core.rate import TokenBuckets
 from proxyd.core.sealed import Sealer
 from proxyd.errors import OptionError
 from proxyd.interfaces import IAuthenticator
@@ -94,7 +93,7 @@ class TokenAuthenticator:
         self._cookie_path = self._scope.rstrip(b"/") or b"/"
         self._login = environment.own_path.encode() + b"login"
         self._logout = environment.own_path.encode() + b"logout"
-        self._attempts = TokenBuckets(_ATTEMPTS)
+        self._attempts = environment.counting.buckets(_ATTEMPTS, b"attempts:" + environment.name.encode())
         self.paths = frozenset({self._login, self._logout})
 
     # Requests to routes.

@@ -7,7 +7,7 @@ from proxyd.option import Rate
 # One entry is about 200 bytes with its key: 2 MiB in all.
 _CAPACITY = 10_000
 # What floats lose on the way, in seconds; whoever waited for as long as they were told must get their token.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 
 class TokenBucket:
@@ -33,7 +33,7 @@ class TokenBucket:
     def wait(self, now: float) -> float:
         """The seconds until there is a token."""
         missing = self.full_at + self._interval - now - self._burst
-        return missing if missing > _ROUNDING else 0.0
+        return missing if missing > ROUNDING else 0.0
 
 
 class TokenBuckets:

@@ -1,6 +1,6 @@
 """Who gets a connection, and who may ask: the limits of clients.
 
-How they are counted is `core.seats` and `core.rate`.
+How they are counted is `core.seats` and `core.rate`, or `core.shared`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from proxyd.core.client import client_of, key_of_address
-from proxyd.core.rate import TokenBuckets
-from proxyd.core.seats import Seats
+from proxyd.core.counting import Counting
 from proxyd.errors import too_many
 
 if TYPE_CHECKING:
@@ -30,15 +29,18 @@ _ANSWERS = {
 }
 
 
-def connection_gate(limits: Limits, seconds: Callable[[], float]) -> ConnectionGate | None:
-    """A gate for connections, if there is a limit."""
-    return ConnectionGate(limits, seconds) if limits.connections or limits.connections_per_client else None
+_ALONE = Counting()
 
 
-def request_gate(limits: Limits, trusts: Callable[[str], bool]) -> RequestGate | None:
+def connection_gate(limits: Limits, seconds: Callable[[], float], counting: Counting = _ALONE) -> ConnectionGate | None:
+    """A gate for connections, if there is a limit; `counting` makes what counts them."""
+    return ConnectionGate(limits, seconds, counting) if limits.connections or limits.connections_per_client else None
+
+
+def request_gate(limits: Limits, trusts: Callable[[str], bool], counting: Counting = _ALONE) -> RequestGate | None:
     """A gate for requests, if there is a limit."""
     rate = limits.requests_per_client
-    return RequestGate(rate, trusts) if rate.amount else None
+    return RequestGate(rate, trusts, counting) if rate.amount else None
 
 
 class ConnectionGate:
@@ -49,8 +51,8 @@ class ConnectionGate:
 
     _log = Logger()
 
-    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
-        self._seats = Seats(limits.connections, limits.connections_per_client)
+    def __init__(self, limits: Limits, seconds: Callable[[], float], counting: Counting = _ALONE) -> None:
+        self._seats = counting.seats(limits.connections, limits.connections_per_client)
         self._lingering: set[HTTPChannel] = set()
         self._seconds = seconds
         self._reported: dict[int, float] = {}
@@ -91,8 +93,8 @@ class ConnectionGate:
 class RequestGate:
     """Lets each client ask as often as `rate` says."""
 
-    def __init__(self, rate: Rate, trusts: Callable[[str], bool]) -> None:
-        self._buckets = TokenBuckets(rate)
+    def __init__(self, rate: Rate, trusts: Callable[[str], bool], counting: Counting = _ALONE) -> None:
+        self._buckets = counting.buckets(rate, b"client:")
         self._trusts = trusts
 
     def enter(self, request: Request) -> None:

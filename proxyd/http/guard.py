@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.core.admission import admitted_fields, admitted_query
-from proxyd.core.rate import TokenBucket
+from proxyd.core.counting import CountsOneCall
 from proxyd.errors import RequestError, UpstreamError, too_many
 from proxyd.http.streaming import StreamingResource
 from proxyd.model.auth import ANYBODY, Admit, Answer, Verdict
@@ -92,7 +92,7 @@ class OwnPathsResource(StreamingResource):
 class RatedResource(StreamingResource):
     """Serves by `inner` as many requests as `bucket` lets through."""
 
-    def __init__(self, inner: StreamingResource, bucket: TokenBucket) -> None:
+    def __init__(self, inner: StreamingResource, bucket: CountsOneCall) -> None:
         super().__init__()
         self.inner = inner
         self._bucket = bucket

@@ -17,8 +17,7 @@ def usable_cores(membership: Path = Path("/proc/self/cgroup"), groups: Path = _G
         for line in membership.read_text().splitlines():
             number, _, path = line.split(":", 2)
             if number == "0":  # version 2
-                quota = _quota(groups, path)
-                return max(1, min(cores, math.ceil(quota)))
+                return max(1, math.ceil(min(cores, _quota(groups, path))))
     return cores
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from proxyd.core.shared import HASH_KEY_BYTES, SharedMemory, memory_bytes
 from proxyd.errors import Problem
 from proxyd.hub.activity import Activity
 from proxyd.interfaces import IServerSupervisor
@@ -19,6 +22,7 @@ from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.settings import Config
 from proxyd.option import AUTO_WORKERS
 from proxyd.system.cores import usable_cores
+from proxyd.system.turns import FileTurn
 from proxyd.workers.controller import Workers
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.leases import Generations, ServerDesk
@@ -81,8 +85,16 @@ class Crew:
             "report": self._on_report,
         }
         self._memory = os.memfd_create("proxyd", os.MFD_CLOEXEC)
+        os.truncate(self._memory, memory_bytes(count))
+        self._hash_key = secrets.token_bytes(HASH_KEY_BYTES)
+        self._map = mmap.mmap(self._memory, memory_bytes(count))
+        self._shared = SharedMemory(memoryview(self._map), count, 0, self._hash_key)
         self.workers = Workers(count, self._spawn, self._make_boot, feed.join, self, reactor, self._changed)
         feed.followers = self.workers
+
+    def turn(self) -> FileTurn:
+        """The turn with the standard output, which all processes share."""
+        return FileTurn(self._memory, 0)
 
     def start(self, data_path: DataPath) -> Deferred[None]:
         """Start all workers, on the sockets of the listeners of `data_path`; fires when they serve.
@@ -108,6 +120,7 @@ class Crew:
             generation=self._generation,
             sockets=tuple(len(listener.sockets) for listener in listeners),
             state=str(self._state.absolute()),
+            hash_key=self._hash_key,
             cookie_key=b"" if data_path is None else data_path.cookie_key,
         )
 
@@ -136,6 +149,8 @@ class Crew:
 
     def left(self, number: int) -> None:
         """A worker is no more."""
+        if self._memory >= 0:
+            self._shared.clear(number - 1)
         self._servers.left(number)
         self.ledger.left(number)
 
@@ -227,3 +242,4 @@ class Crew:
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1
+            self._shared.release()

@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
 from proxyd.api.tokens import state_directory
+from proxyd.core.counting import Counting
 from proxyd.core.forward import ForwardPlan
 from proxyd.core.patterns import Patterns
 from proxyd.core.table import Entry, RouteTable
@@ -65,7 +66,7 @@ class DataPath:
     `state` is the directory of what is kept; default: where a service without any settings keeps it. Without a
     `supervisor` there are no managed servers; `front` is for the one at `base_url` itself. `environ` is for what the
     configuration leaves to it; `touch_of` is that of `AuthEnvironment`, `cookie_key` that of `Guards`,
-    `touch` that of `Site`.
+    `touch` that of `Site`. `counting` makes what counts clients.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class DataPath:
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
         touch: Callable[[Entry], None] | None = None,
+        counting: Counting | None = None,
     ) -> None:
         self._touch = touch
+        self._counting = counting or Counting()
         self._config = config
         self._kinds = kinds
         self._main = main_reactor
@@ -104,7 +107,7 @@ class DataPath:
         self._environ = environ
         self._touch_of = touch_of
         self._guards = self._make_guards(config)
-        self._gate = connection_gate(config.limits, self.deadlines.seconds)
+        self._gate = connection_gate(config.limits, self.deadlines.seconds, self._counting)
         self.tree = RouteTree(
             table,
             self._build_resource,
@@ -169,7 +172,7 @@ class DataPath:
         return site
 
     def _request_gate(self, config: Config) -> RequestGate | None:
-        return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts)
+        return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts, self._counting)
 
     def _site_settings(self) -> SiteSettings:
         config = self._config
@@ -222,6 +225,7 @@ class DataPath:
             reactor=self._main,
             environ=self._environ,
             touch_of=self._touch_of,
+            counting=self._counting,
         )
 
     def _build_resource(self, entry: Entry) -> StreamingResource:
@@ -359,7 +363,7 @@ class DataPath:
             self._guards = guards
             guards.mount(self.tree)
             if config.limits != before.limits or config.trusted_proxies != before.trusted_proxies:
-                self._gate = connection_gate(config.limits, self.deadlines.seconds)
+                self._gate = connection_gate(config.limits, self.deadlines.seconds, self._counting)
                 self.tree.gate = self._request_gate(config)
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from proxyd.auth.environment import AuthEnvironment, read_or_make_key
-from proxyd.core.rate import TokenBucket
+from proxyd.core.counting import Counting, CountsOneCall
 from proxyd.core.table import RouteTable
 from proxyd.core.target import decode_path, key_of
 from proxyd.errors import OptionError, RequestError, TlsError
@@ -33,7 +33,8 @@ class Guards:
     """Puts authenticators and rates in front of the routes in `table`.
 
     `state` is the directory of the key that cookies are sealed under: read, or made, when an authenticator asks for
-    it first, unless there is a `cookie_key`. Without any authenticator nothing stands in front of a route.
+    it first, unless there is a `cookie_key`. `counting` makes what counts. Without any authenticator nothing stands in
+    front of a route.
 
     The routes below `base_url` that have no `auth` of their own share one login, at `base_url`, and so do patterns and
     what is mounted beside the routes.
@@ -53,7 +54,9 @@ class Guards:
         reactor: Any = None,
         environ: Mapping[str, str] | None = None,
         touch_of: TouchOf = lambda _: None,
+        counting: Counting | None = None,
     ) -> None:
+        self._counting = counting or Counting()
         self._kinds = kinds
         self._table = table
         self._seconds = seconds
@@ -79,7 +82,7 @@ class Guards:
             for spec in config.patterns
             if spec.auth is not None
         }
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: dict[str, CountsOneCall] = {}
         self._of_routes: dict[tuple[str, tuple[str, ...], AuthConfig], Any] = {}
         for key, spec in config.routes.items():
             if spec.auth is not None:
@@ -120,7 +123,9 @@ class Guards:
     def guard(self, route: Route, options: RouteOptions, resource: StreamingResource) -> StreamingResource:
         """`resource` behind what the effective `options` of its route ask for."""
         if options.rate is not None and options.rate.amount:
-            resource = RatedResource(resource, TokenBucket(options.rate))
+            resource = RatedResource(
+                resource, self._counting.bucket(options.rate, f"route:{route.host}{route.key}".encode())
+            )
         own = route.options.auth
         if is_asking(own) and not self._asks:
             # From now on there are cookies of ours: they must not reach the upstreams of routes that ask nothing.
@@ -145,7 +150,10 @@ class Guards:
         """`resource` of a `route` that a pattern made, behind what the pattern asks for; `route.key` is its text."""
         rate = route.options.rate
         if rate is not None and rate.amount:
-            resource = RatedResource(resource, self._buckets.setdefault(route.key, TokenBucket(rate)))
+            bucket = self._buckets.get(route.key)
+            if bucket is None:
+                bucket = self._buckets[route.key] = self._counting.bucket(rate, f"pattern:{route.key}".encode())
+            resource = RatedResource(resource, bucket)
         return GuardedResource(resource, self._of_patterns.get(route.key, self._common), route)
 
     def guard_mounted(self, segments: tuple[str, ...], resource: StreamingResource) -> StreamingResource:
@@ -163,6 +171,7 @@ class Guards:
             reactor=self._reactor,
             environ=self._environ,
             touch_of=self._touch_of,
+            counting=self._counting,
             cookies=self._cookies,
             scope=self._base_url if route is None else _path_of(route),
             name=mark if route is None else f"{route.host}{_path_of(route)}",

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from proxyd.errors import LinkRefusedError, ServerStartError, UnknownServerError
@@ -192,4 +192,6 @@ def _refuse(failure: Failure) -> Any:
         raise LinkRefusedError(("start", *error.facts))
     if isinstance(error, UnknownServerError):
         raise LinkRefusedError(("unknown", error.server))
+    if isinstance(error, CancelledError):
+        raise LinkRefusedError(None)  # nobody hears it
     return failure

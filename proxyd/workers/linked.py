@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxyd.errors import LinkError, LinkRefusedError, ServerStartError, UnknownServerError
+from proxyd.errors import LinkLostError, LinkRefusedError, ServerStartError, UnknownServerError
 from proxyd.http.serverlog import MAX_LINES
 from proxyd.interfaces import ILease, IServerSupervisor
 from proxyd.model.servers import Place, ServerSpec, ServerState, ServerStatus
@@ -339,6 +339,6 @@ def _translate(name: str, failure: Failure) -> Any:
         if sort == "unknown":
             raise UnknownServerError(*facts)
         raise ServerStartError(*facts)
-    if isinstance(error, LinkError):
+    if isinstance(error, LinkLostError):
         raise ServerStartError(name, "cannot be asked for: the controller of this worker is gone")
     return failure

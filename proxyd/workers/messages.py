@@ -28,7 +28,7 @@ class Boot:
 
     `config` is packed (`proxyd.workers.parcel`), `generation` its number. `sockets` tells how many there are of each
     listener, in the order of the configuration. `state` is the directory of what is kept, `cookie_key` empty if nobody
-    needs it yet.
+    needs it yet, `hash_key` that of the shared memory.
     """
 
     number: int
@@ -38,6 +38,7 @@ class Boot:
     sockets: tuple[int, ...]
     state: str
     cookie_key: bytes
+    hash_key: bytes
 
 
 def controllers_end(take: Answerer, lost: Callable[[], None], clock: Any) -> Link:

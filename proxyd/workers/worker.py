@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -20,6 +22,7 @@ from twisted.python.failure import Failure
 from proxyd import __version__
 from proxyd.builtins import KINDS
 from proxyd.compat.jsp import Imports
+from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import RouteTable
 from proxyd.errors import OptionError, ServerStartError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
@@ -32,12 +35,13 @@ from proxyd.reload import in_thread
 from proxyd.system.clock import keep_steady
 from proxyd.system.signals import leave_last_words
 from proxyd.system.stalls import StallWatch
+from proxyd.system.turns import FileTurn
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
 from proxyd.workers.leases import Generations
 from proxyd.workers.link import Link
 from proxyd.workers.linked import LinkedSupervisor
-from proxyd.workers.messages import FIRST_SOCKET_FD, LINK_FD, Boot, workers_end
+from proxyd.workers.messages import FIRST_SOCKET_FD, LINK_FD, MEMORY_FD, Boot, workers_end
 from proxyd.workers.parcel import unpack
 from proxyd.workers.replicas import RouteReplica
 from proxyd.workers.reports import REPORT_SECONDS, Numbers, Touches, process_costs
@@ -76,10 +80,11 @@ class WorkerService:
 
     def on_boot(self, boot: Boot) -> None:
         """Build everything, and serve nothing yet."""
-        self._number = boot.number
+        self._number, self._count = boot.number, boot.count
         self._warnings: list[str] = []
         config = self._config = self._unpack(boot.config)
-        self.writer = LineWriter(1, self._reactor)
+        self.writer = LineWriter(1, self._reactor, turn=FileTurn(MEMORY_FD, 0))
+        self.writer.told_of_drops = self._tell_of_drops
         self.observer = LogObserver(self.writer.write, config.log.format, config.log.level, colors=os.isatty(1))
         globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False)
         self._warn_of(self._warnings)
@@ -99,6 +104,8 @@ class WorkerService:
         self.supervisor = LinkedSupervisor(self.link, config.servers, self._generations, self._reactor)
         self.activity = Activity(time.time, config.activity.ignore)
         self.touches = Touches()
+        memory = memoryview(mmap.mmap(MEMORY_FD, memory_bytes(boot.count)))
+        shared = SharedMemory(memory, boot.count, boot.number - 1, boot.hash_key)
         self.meters = make_meters(config)
         self._dropped_before = 0
         self.data_path = DataPath(
@@ -114,6 +121,7 @@ class WorkerService:
             supervisor=self.supervisor,
             touch_of=self.activity.touch_of,
             touch=self.touches.touch,
+            counting=SharedCounting(shared),
         )
         if self.data_path.launcher is not None:
             self.data_path.launcher.pages.told_failure = self._tell_failure
@@ -126,7 +134,12 @@ class WorkerService:
             fd += count
 
     def _unpack(self, packed: bytes) -> Config:
-        return unpack(packed, lambda config: self._imports.complete(config, lambda _: None), self._warnings.append)
+        config = unpack(packed, lambda config: self._imports.complete(config, lambda _: None), self._warnings.append)
+        limit = config.pool.connections_per_upstream
+        if not limit:
+            return config
+        share = max(1, limit // self._count)
+        return attrs.evolve(config, pool=attrs.evolve(config.pool, connections_per_upstream=share))
 
     def _warn_of(self, warnings: list[str]) -> None:
         for words in warnings:
@@ -134,7 +147,19 @@ class WorkerService:
         warnings.clear()
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
-        return LineWriter.to_file(config.log.access_file, self._reactor) if config.log.access_file else None
+        if not config.log.access_file:
+            return None
+        writer = LineWriter.to_file(config.log.access_file, self._reactor, FileTurn(MEMORY_FD, 1))
+        writer.told_of_drops, writer.told_of_failure = self._tell_of_drops, self._tell_of_failure
+        return writer
+
+    def _tell_of_drops(self, count: int) -> None:
+        words = "worker {worker}: {count} lines of a log were dropped, because its reader did not keep up"
+        self._log.warn(words, worker=self._number, count=count)
+
+    def _tell_of_failure(self, error: OSError) -> None:
+        words = "worker {worker}: a log cannot be written, and lines are lost: {error}"
+        self._log.error(words, worker=self._number, error=error)
 
     def on_serve(self) -> None:
         """Take clients: all routes are there."""

@@ -226,7 +226,7 @@ class LifeTests(ManagedCase):
         websocket.send("still here")
         self.assertEqual("still here", websocket.recv(SECONDS))
         websocket.close()
-        self.process.wait_for(lambda: len(self.process.family()) == 2, "the end of the server", SECONDS)
+        self.process.wait_for(lambda: len(self.process.family(workers=False)) == 2, "the end of the server", SECONDS)
         self.assertEqual(200, self.ask("/app/").status)
 
     def test_a_reload(self) -> None:

@@ -86,11 +86,10 @@ class PieceTests(ProxyTestCase):
         self.assertEqual(b"0\r\n\r\n", upstream.until(b"\r\n\r\n"))
         upstream.send(b"0\r\n\r\n")
         self.assertEqual(b"0\r\n\r\n", client.until(b"\r\n\r\n"))
-        other = self.client()
-        other.send(GET % b"/test_both_directions_at_once/1/next")
-        self.assertIn(b"/next ", upstream.head())  # the connection is in order
+        client.send(GET % b"/test_both_directions_at_once/1/next")
+        self.assertIn(b"/next ", upstream.head())  # both connections are in order
         upstream.send(OK)
-        self.assert_status(200, other.message())
+        self.assert_status(200, client.message())
 
     def test_early_answer_is_not_lost(self) -> None:
         """A client that is still sending gets the answer that could not wait, whole, and then the end."""
