@@ -14,6 +14,7 @@ _FOREIGN = re.compile(r"[a-z]+:")
 # What prose calls by its path in the checkout: `proxyd/core/head.py`, `tests/api/test_routes.py`, `docs/api.md`.
 _PATH = re.compile(r"`((?:proxyd|tests|twisted|docs|etc|bench|\.ci)/[\w./-]*\w/?)`")
 _TEST = re.compile(r"`(test_\w+)`")
+_TEST_IN = re.compile(r"`(test_\w+)`\s+in\s+`(tests/[\w/]+\.py)`")
 
 
 def linked_from(document: Path) -> set[Path]:
@@ -49,6 +50,9 @@ class LinkTests(SynchronousTestCase):
         for document in DOCUMENTS:
             for name in _TEST.findall(prose_of(document)):
                 self.assertIn(f"def {name}(", tests, name_of(document))
+            for name, path in _TEST_IN.findall(prose_of(document)):
+                text = (CHECKOUT / path).read_text(encoding="utf-8")
+                self.assertIn(f"def {name}(", text, f"{name_of(document)}: {path}")
 
     def test_every_document_can_be_found(self) -> None:
         """One gets from README.md to every other document."""

@@ -23,7 +23,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from tests.integration.proxies import Proxy
-from tests.support import Process, free_port, script
+from tests.support import CHECKOUT, Process, free_port, script
 from tests.wire import ScriptedUpstream, Wire, connect
 
 BASE = "/user/u1/"
@@ -303,6 +303,11 @@ class AgainstJspTests(SynchronousTestCase):
             self.assertEqual(our_status, ours.status, case)
             self.assertEqual(line and f"{line} HTTP/1.1", ours.asked and ours.asked[0], case)
 
+    def test_the_documents_tell_how_many(self) -> None:
+        """Of both kinds."""
+        text = " ".join((CHECKOUT / "docs/compat-jupyter-server-proxy.md").read_text(encoding="utf-8").split())
+        self.assertIn(f"{len(SAME)} exchanges are the same, {len(DIFFERENT)} and the WebSockets differ", text)
+
     def test_the_launcher_reads_the_same(self) -> None:
         """All servers, those included that lead nowhere and those of installed packages, in their order."""
         told = [
@@ -323,7 +328,7 @@ class AgainstJspTests(SynchronousTestCase):
                     return
                 websocket.send(message)
 
-        server = serve(converse, "127.0.0.1", 0, subprotocols=[Subprotocol("second")])
+        server = serve(converse, "127.0.0.1", 0, subprotocols=[Subprotocol("second")], max_size=None)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.shutdown)
         return int(server.socket.getsockname()[1])
@@ -332,7 +337,7 @@ class AgainstJspTests(SynchronousTestCase):
         """A WebSocket below the base URL."""
         offers = [Subprotocol("first"), Subprotocol("second")]
         url = f"ws://127.0.0.1:{port}{BASE}{path}"
-        client = open_websocket(url, subprotocols=offers, proxy=None, open_timeout=SECONDS)
+        client = open_websocket(url, subprotocols=offers, proxy=None, open_timeout=SECONDS, max_size=None)
         self.addCleanup(client.close)
         return client
 
@@ -350,6 +355,15 @@ class AgainstJspTests(SynchronousTestCase):
             closed = caught.exception.rcvd
             told.append((client.subprotocol, closed and closed.code, closed and closed.reason))
         self.assertEqual([("first", 1005, ""), ("second", 4321, "as you wish")], told)
+        big = b"x" * (11 << 20)
+        client = self.open(self.proxy.port, "sockets/x")
+        client.send(big)
+        self.assertEqual(big, client.recv(SECONDS))
+        client = self.open(self.jsp_port, "sockets/x")
+        with self.assertRaises(ConnectionClosed) as caught:
+            client.send(big)
+            client.recv(SECONDS)
+        self.assertEqual(1009, caught.exception.rcvd and caught.exception.rcvd.code)
         for path, status in (("dead/", 502), ("proxy/evil.test:80/", 403), ("proxy/1/", 502)):
             self.open(self.jsp_port, path)  # agreed to, and then closed
             with self.assertRaises(InvalidStatus) as refused:
