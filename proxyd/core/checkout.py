@@ -30,6 +30,7 @@ ENVIRONMENT = {
 _AUTHOR = ("-c", "user.name=proxyd", "-c", "user.email=proxyd@localhost", "-c", "commit.gpgsign=false")
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s'\"]+@")
 _TRANSPORT = re.compile(r"([A-Za-z0-9]+)::")
+_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it without having it
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$|/$|\.$))[^\x00-\x20\x7f~^:?*\[\\-][^\x00-\x20\x7f~^:?*\[\\]*")
 
 
@@ -100,7 +101,7 @@ class Checkout:
     def steps(self, found: Found) -> Generator[Step, str | None, None]:
         """What to do, with what is `found` in the folder.
 
-        Raises `CheckoutError`.
+        A step that has failed is thrown in, for what has to be put in order. Raises `CheckoutError`.
         """
         if found is Found.SOMETHING:
             raise CheckoutError(f"{self.folder} is neither empty nor a repository")
@@ -114,15 +115,25 @@ class Checkout:
         branch = yield from self._branch()
         upstream = f"refs/remotes/origin/{branch}"
         yield Free()
-        yield from _move_aside(upstream)
+        if (yield Git(("rev-parse", "--verify", "--quiet", "HEAD"), may_fail=True)) is None:
+            # A clone that was cut off: there is everything but what it is for.
+            yield from _move_aside(_EMPTY_TREE, upstream)
+            yield Git(("checkout", "-B", branch, upstream, "--"))
+            return
+        yield from _move_aside("HEAD", upstream)
         for path in _lines((yield Git(("ls-files", "--deleted", "-z")))):
             # It may be gone from there as well.
             yield Git(("checkout", upstream, "--", path), may_fail=True)
         if (yield Git(("status", "--porcelain", "--untracked-files=no"))):
             message = "Keep local changes before an update"
             yield Git((*_AUTHOR, "commit", "--no-verify", "--allow-empty", "-a", "-m", message))
-        yield Git(("checkout", branch, "--"))
-        yield Git((*_AUTHOR, "merge", "--no-verify", "-Xours", "-m", "Merge an update", upstream))
+        try:
+            yield Git(("checkout", branch, "--"))
+            yield from _merge(upstream)
+        except ProxydError:
+            # Everything of the user's is committed by now; what was written by half would be taken for it otherwise.
+            yield Git(("reset", "--hard"), may_fail=True)
+            raise
 
     def _branch(self) -> Generator[Step, str | None, str]:
         if self.branch:
@@ -134,9 +145,21 @@ class Checkout:
         return named.strip().removeprefix("origin/")
 
 
-def _move_aside(upstream: str) -> Generator[Step, str | None, None]:
-    """Rename what nobody has committed and an update would write over."""
-    added = _lines((yield Git(("diff", "--name-only", "--diff-filter=A", "--no-renames", "-z", "HEAD", upstream))))
+def _merge(upstream: str) -> Generator[Step, str | None, None]:
+    """Merge; where that cannot be done, as with a file that is deleted there and changed here, ours stays."""
+    merged = yield Git((*_AUTHOR, "merge", "--no-verify", "-Xours", "-m", "Merge an update", upstream), may_fail=True)
+    if merged is not None:
+        return
+    unmerged = _lines((yield Git(("diff", "--name-only", "--diff-filter=U", "-z"))))
+    if not unmerged:
+        raise CheckoutError("the update could not be merged into what is there")
+    yield Git(("add", "--all", "--", *unmerged))
+    yield Git((*_AUTHOR, "commit", "--no-verify", "--no-edit"))
+
+
+def _move_aside(own: str, upstream: str) -> Generator[Step, str | None, None]:
+    """Rename what nobody has committed and an update from `own` would write over."""
+    added = _lines((yield Git(("diff", "--name-only", "--diff-filter=A", "--no-renames", "-z", own, upstream))))
     # Those of .gitignore, too: git would not ask before it writes over them.
     untracked = set(_lines((yield Git(("ls-files", "--others", "-z")))))
     moved = {prefix for path in added for prefix in _prefixes(path) if prefix in untracked}

@@ -129,12 +129,15 @@ class Preparation:
     async def _check_out(self, checkout: Checkout) -> None:
         folder = Path(self._cwd, checkout.folder)
         steps = checkout.steps(_found_in(folder))
-        answer: str | None = None
         try:
             step = next(steps)
             while True:
-                answer = await self._take(step, folder)
-                step = steps.send(answer)
+                try:
+                    answer = await self._take(step, folder)
+                except ProxydError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
         except StopIteration:
             return
 

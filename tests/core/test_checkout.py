@@ -7,22 +7,33 @@ from collections.abc import Mapping
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.core.checkout import Checkout, CheckoutError, Found, Free, Git, Rename, Step, aside, folder_of, masked
+from proxyd.errors import ProxydError
 
 URL = "https://example.org/team/app.git"
+FAULT = "a fault"
 DIFF, UNTRACKED, DELETED, STATUS = "diff", "ls-files --others", "ls-files --deleted", "status"
 
 
-def play(checkout: Checkout, found: Found, answers: Mapping[str, str | None] | None = None) -> list[Step]:
-    """All steps, when git prints the `answers` to the commands that begin so, and nothing to others."""
+def play(
+    checkout: Checkout,
+    found: Found,
+    answers: Mapping[str, str | None] | None = None,
+    taken: list[Step] | None = None,
+) -> list[Step]:
+    """All steps, when git prints the `answers` to the commands that begin so, and nothing to others.
+
+    They are also in `taken`, for when there is an error.
+    """
     steps = checkout.steps(found)
-    taken: list[Step] = []
+    taken = [] if taken is None else taken
     answer: str | None = None
     try:
+        step = next(steps)
         while True:
-            step = next(steps) if not taken else steps.send(answer)
             taken.append(step)
             said = " ".join(step.words) if isinstance(step, Git) else ""
             answer = next((text for words, text in (answers or {}).items() if said.startswith(words)), "")
+            step = steps.throw(ProxydError(said)) if answer == FAULT else steps.send(answer)
     except StopIteration:
         return taken
 
@@ -71,6 +82,7 @@ class UpdateTests(SynchronousTestCase):
             [
                 "fetch origin",
                 "Free()",
+                "rev-parse --verify --quiet HEAD",
                 f"diff --name-only --diff-filter=A --no-renames -z HEAD {upstream}",
                 "ls-files --others -z",
                 "Rename(path='dir')",
@@ -84,6 +96,33 @@ class UpdateTests(SynchronousTestCase):
             ],
             lines(play(Checkout(URL, "app", "dev"), Found.REPOSITORY, answers)),
         )
+
+    def test_a_clone_that_was_cut_off(self) -> None:
+        """It is completed, and what lies in the way gets another name."""
+        tree, upstream = "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "refs/remotes/origin/dev"
+        answers = {"rev-parse": None, "diff": "a\0", UNTRACKED: "a\0"}
+        self.assertEqual(
+            [
+                f"diff --name-only --diff-filter=A --no-renames -z {tree} {upstream}",
+                "ls-files --others -z",
+                "Rename(path='a')",
+                f"checkout -B dev {upstream} --",
+            ],
+            lines(play(Checkout(URL, "app", "dev"), Found.REPOSITORY, answers))[3:],
+        )
+
+    def test_a_merge_that_fails(self) -> None:
+        """Ours stays where both sides have changed something; whatever else it is, nothing is left half written."""
+        merge = "-c user.name=proxyd -c user.email=proxyd@localhost -c commit.gpgsign=false merge"
+        checkout = Checkout(URL, "app", "dev")
+        steps = lines(play(checkout, Found.REPOSITORY, {merge: None, "diff --name-only --diff-filter=U": "a\0b\0"}))
+        self.assertEqual(
+            ["diff --name-only --diff-filter=U -z", "add --all -- a b", "commit --no-verify --no-edit"], steps[-3:]
+        )
+        for answers in ({merge: None}, {"checkout dev": FAULT}, {merge: FAULT}):
+            taken: list[Step] = []
+            self.assertRaises(ProxydError, play, checkout, Found.REPOSITORY, answers, taken)
+            self.assertEqual("reset --hard", lines(taken)[-1], answers)
 
     def test_nothing_is_committed_when_nothing_was_changed(self) -> None:
         """There are no empty commits."""

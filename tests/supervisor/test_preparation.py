@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -163,6 +164,61 @@ class CheckoutTests(PreparationCase):
         preparation = await self.check_out("failed")
         self.assertIn("transport 'ext' not allowed", "\n".join(preparation.lines))
         self.assertFalse(witness.exists())
+
+    async def test_a_full_disk(self) -> None:
+        """In a clone, in a fetch and in a merge: it is told, nothing is lost, and all is well once there is room."""
+        full = self.directory / "full"
+        # What a full disk does to git, a limit for files does as well: it cannot write on.
+        program = self.fake(
+            "git", f'case "$*" in *"$(cat {full} 2>&1)"*) trap "" XFSZ; ulimit -f 100;; esac; exec "$GIT" "$@"'
+        )
+        found = shutil.which("git")
+        environ = {**ENVIRON, "GIT": str(found), "PATH": f"{program.parent}:{ENVIRON['PATH']}"}
+        checkout = Checkout(f"file://{self.origin}", "work")
+
+        async def check_out(state: State) -> Preparation:
+            preparation = Preparation(global_reactor, checkout=checkout, environ=environ, cwd=str(self.directory))
+            return await self.run_until(state, preparation)
+
+        first, second = (os.urandom(200_000).hex() for _ in range(2))
+        commit(self.origin, big__txt=first)
+        for command in ("clone", "fetch", "merge"):
+            full.write_text(command)
+            preparation = await check_out("failed")
+            self.assertRegex("\n".join(preparation.lines), "File too large|unable to write", command)
+            if command == "clone":
+                self.assertFalse(self.folder.exists())
+            else:
+                self.assertEqual((first, "mine"), (self.read("big.txt"), self.read("a.txt")))
+            full.unlink()
+            if command != "fetch":
+                await check_out("done")
+            if command == "clone":
+                (self.folder / "a.txt").write_text("mine")
+                commit(self.origin, big__txt=second, new__txt="new")
+        self.assertEqual((second, "mine", "new"), tuple(self.read(f"{name}.txt") for name in ("big", "a", "new")))
+
+    async def test_a_clone_that_was_killed(self) -> None:
+        """With everything but the files: the next one completes it, and keeps what somebody has written there."""
+        self.folder.mkdir()
+        git(self.folder, "init", "-q")
+        git(self.folder, "remote", "add", "origin", f"file://{self.origin}")
+        (self.folder / "a.txt").write_text("mine")
+        await self.check_out()
+        self.assertEqual(("one", "here"), (self.read("a.txt"), self.read("gone.txt")))
+        (kept,) = self.folder.glob("a__*.txt")
+        self.assertEqual("mine", kept.read_text())
+
+    async def test_a_file_that_was_changed_here_and_deleted_there(self) -> None:
+        """Stays as it is here; updates go on."""
+        await self.check_out()
+        (self.folder / "gone.txt").write_text("mine")
+        commit(self.origin, gone__txt=None, a__txt="two")
+        await self.check_out()
+        self.assertEqual(("two", "mine"), (self.read("a.txt"), self.read("gone.txt")))
+        commit(self.origin, a__txt="three")
+        await self.check_out()
+        self.assertEqual(("three", "mine"), (self.read("a.txt"), self.read("gone.txt")))
 
     async def test_an_end_comes_at_once(self) -> None:
         """A git that is at work is killed."""
