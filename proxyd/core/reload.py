@@ -34,7 +34,7 @@ APPLIED = _paths(
         "headers interim_responses request_line requests_per_client rewrite_body route_path target trailers",
         "log": "access access_file format level stall_after",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
-        "ports": "allow enabled hosts rewrite_response",
+        "ports": "allow allow_origin enabled hosts rewrite_response",
         "route_defaults": "*",
         "timeouts": "body_idle client_idle connect header idle keep_alive response",
     }

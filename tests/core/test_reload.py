@@ -114,6 +114,7 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "patterns": ([{"pattern": "/a", "upstream": "http://a.test"}], {}),
     "pid_file": ("p", {}),
     "ports.allow": ("80-90", {}),
+    "ports.allow_origin": (["https://a.test"], {}),
     "ports.enabled": (True, {}),
     "ports.hosts": (["db"], {}),
     "python_path": (["p"], {}),
