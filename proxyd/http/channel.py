@@ -141,7 +141,7 @@ class HTTPChannel(Protocol):
                     head = self.settings.reader.read(data[:end])
                     self._start(head, data[end + 4 :])
                 except RequestError as error:
-                    self._refuse(error)
+                    self._refuse(error, data)
                     return
                 if self._state is not _State.IDLE:
                     return
@@ -161,11 +161,11 @@ class HTTPChannel(Protocol):
         limits = self.settings.reader.limits
         line_end = data.find(CRLF, 0, limits.request_line + 2)
         if line_end < 0 and len(data) > limits.request_line:
-            self._refuse(limits.long_line())
+            self._refuse(limits.long_line(), data)
         elif len(data) > limits.head:
-            self._refuse(RequestError(431, "the head is longer than limits.headers"))
+            self._refuse(RequestError(431, "the head is longer than limits.headers"), data)
         elif _HOPELESS.search(data, self._scanned):
-            self._refuse(RequestError(400, "there is a control character, a bare CR or a bare LF in the head"))
+            self._refuse(RequestError(400, "there is a control character, a bare CR or a bare LF in the head"), data)
         else:
             self._buffer = data
             self._scanned = max(0, len(data) - 3)
@@ -234,6 +234,8 @@ class HTTPChannel(Protocol):
             request.body_start = body.feed(rest) if rest else b""
         except FramingError as error:
             raise RequestError(400, str(error)) from None
+        if limits.body and body.received > limits.body:
+            raise RequestError(413, "the body is longer than limits.body")
         request.body_received = body.received
         if body.complete:
             request.body_complete = True
@@ -281,10 +283,12 @@ class HTTPChannel(Protocol):
         if request is not None:
             request.body_failed(error)
 
-    def _refuse(self, error: RequestError) -> None:
-        """Answer what is no request: the connection cannot be trusted after that."""
+    def _refuse(self, error: RequestError, data: bytes = b"") -> None:
+        """Answer `data`, which is no request: the connection cannot be trusted after that."""
         self._state = _State.BODY
         request = self.request = Request(self, self.site.no_head)
+        if data[:5] == b"HEAD ":
+            request.method = b"HEAD"  # the answer has no body, whatever else is wrong
         self.site.refuse(request, error)
 
     # What requests and their resources ask for.

@@ -55,17 +55,35 @@ class MemoryStoreConfig(StoreConfig):
 class Timeouts:
     """Every wait has an end; `0s` means that this one has none."""
 
-    header: Seconds = option(Seconds(10), help="From the first byte of a request to the end of its head: else 408.")
-    body_idle: Seconds = option(
-        Seconds(60), help="A body that makes no progress because the client sends or takes nothing: else 408."
+    header: Seconds = option(
+        Seconds(10),
+        help="From the first byte of a request to the end of its head: else 408. Bytes one by one (slowloris) do not "
+        "prolong it: a head fits a few packets.",
     )
-    keep_alive: Seconds = option(Seconds(75), help="A client's connection between two requests.")
-    connect: Seconds = option(Seconds(5), help="Until an upstream accepts the connection: else 504.")
+    body_idle: Seconds = option(
+        Seconds(60),
+        help="A body that makes no progress because the client sends or takes nothing: else 408. It runs anew with all "
+        "that moves: a large body may take as long as its line needs.",
+    )
+    keep_alive: Seconds = option(
+        Seconds(75),
+        help="A client's connection between two requests. More than the 60 seconds of most load balancers: who sends "
+        "the requests should be the one that closes.",
+    )
+    connect: Seconds = option(
+        Seconds(5),
+        help="Until an upstream accepts the connection: else 504. A packet that is lost is sent again after 1 and 3 "
+        "seconds.",
+    )
     response: Seconds = option(
         Seconds(300),
-        help="Silence of an upstream before the head of its response, WebSocket verdicts included: else 504.",
+        help="Silence of an upstream before the head of its response, WebSocket verdicts included: else 504. The "
+        "kernel of a notebook may need minutes to start.",
     )
-    idle: Seconds = option(Seconds(0), help="Silence of an upstream in the middle of a response.")
+    idle: Seconds = option(
+        Seconds(0),
+        help="Silence of an upstream in the middle of a response. Event streams may be silent for any time.",
+    )
     client_idle: Seconds = option(
         Seconds(0), help="A client that neither sends nor takes anything: dropped without an answer."
     )
@@ -75,33 +93,73 @@ class Timeouts:
 class Limits:
     """How much a client or an upstream may send; beyond, the answer says which limit it was."""
 
-    request_line: ByteCount = option(ByteCount(8 * 1024), help="The first line of a request: else 414.")
-    header_line: ByteCount = option(ByteCount(16 * 1024), help="One field of a head: else 431.")
-    headers: ByteCount = option(ByteCount(64 * 1024), help="All fields of a head together: else 431.")
-    header_count: int = option(200, help="Fields in a head: else 431.")
-    body: ByteCount = option(ByteCount(0), help="The body of a request, 0 for any: else 413.")
-    chunk_line: ByteCount = option(ByteCount(4 * 1024), help="The line in front of a chunk: else 400.")
-    trailers: ByteCount = option(ByteCount(8 * 1024), help="Trailer section of a chunked body: else 400.")
+    request_line: ByteCount = option(
+        ByteCount(8 * 1024), help="The first line of a request: else 414. Most upstreams take no longer one."
+    )
+    header_line: ByteCount = option(
+        ByteCount(16 * 1024),
+        help="One field of a head: else 431. Room for several cookies of 4 KiB, the most that a browser keeps in one.",
+    )
+    headers: ByteCount = option(
+        ByteCount(64 * 1024),
+        help="All fields of a head together: else 431, in a response 502. It is the memory that somebody gets of whom "
+        "nothing is known yet.",
+    )
+    header_count: int = option(
+        200, help="Fields in a head: else 431. Browsers send about 20; each of them costs time to look at."
+    )
+    body: ByteCount = option(
+        ByteCount(0),
+        help="The body of a request, 0 for any: else 413. Bodies pass in pieces, and a long one costs no more memory.",
+    )
+    chunk_line: ByteCount = option(
+        ByteCount(4 * 1024),
+        help="The line in front of a chunk: else 400. It holds a number; extensions are dropped, and a body may have "
+        "1 KiB of them.",
+    )
+    trailers: ByteCount = option(
+        ByteCount(8 * 1024),
+        help="Trailer section of a chunked body: else 400. It is dropped, and read for its end only.",
+    )
     rewrite_body: ByteCount = option(
         ByteCount(100 * 1024 * 1024), help="A response that `rewrite_response` changes, in memory: else 502."
     )
-    interim_responses: int = option(16, help="1xx responses to one request: else 502.")
-    api_body: ByteCount = option(ByteCount(16 * 1024 * 1024), help="The body of an API request: else 413.")
-    api_bulk_body: ByteCount = option(
-        ByteCount(256 * 1024 * 1024), help="The body of an API request that replaces all routes: else 413."
+    interim_responses: int = option(
+        16,
+        help="1xx responses to one request: else 502. Upstreams send one or two; without a limit a client could wait "
+        "for the real one for ever.",
     )
-    route_path: ByteCount = option(ByteCount(4 * 1024), help="The path of a route in the API: else 414.")
-    connections: int = option(0, help="Connections of all clients together, 0 for any: else 503 with Retry-After.")
+    api_body: ByteCount = option(
+        ByteCount(16 * 1024 * 1024),
+        help="The body of an API request: else 413. It is read as a whole, and only for those who have the token.",
+    )
+    api_bulk_body: ByteCount = option(
+        ByteCount(256 * 1024 * 1024),
+        help="The body of an API request that replaces all routes: else 413. A million routes of 250 bytes.",
+    )
+    route_path: ByteCount = option(
+        ByteCount(4 * 1024),
+        help="The path of a route in the API: else 414. With what is below it, it has to fit `request_line`.",
+    )
+    connections: int = option(
+        0,
+        help="Connections of all clients together, 0 for any: else 503 with Retry-After. An exchange takes two of the "
+        "files that the process may open.",
+    )
     connections_per_client: int = option(
-        0, help="Connections from one address, 0 for any, trusted proxies excepted: else 429 with Retry-After."
+        0,
+        help="Connections from one address, 0 for any, trusted proxies excepted: else 429 with Retry-After. Behind one "
+        "address there may be a whole office: only you know.",
     )
     requests_per_client: Rate = option(
-        Rate(0, 1), help="Requests of one client, IPv6 by /64: beyond, 429 with Retry-After."
+        Rate(0, 1),
+        help="Requests of one client, IPv6 by /64: beyond, 429 with Retry-After. A page of an application may ask for "
+        "dozens of files at once: they have to fit.",
     )
     target: Literal["strict", "lenient"] = option(
         "strict",
-        help="`strict` refuses request targets that hold a fragment, quotes or angle brackets; "
-        "`lenient` drops the fragment and passes the others.",
+        help="`strict` refuses request targets that hold a fragment, quotes or angle brackets, which servers read in "
+        "different ways; `lenient` drops the fragment and passes the others.",
     )
 
 

@@ -45,9 +45,9 @@ class ReferenceTests(SynchronousTestCase):
     def test_an_option_has_a_line(self) -> None:
         """With its type, its default as a user would write it, and its help."""
         for heading, line in (
-            ("timeouts", "| `keep_alive` | duration | `75s` | A client's connection between two requests. |"),
-            ("limits", "| `headers` | size | `64 KiB` | All fields of a head together: else 431. |"),
-            ("limits", "| `body` | size | `0` | The body of a request, 0 for any: else 413. |"),
+            ("timeouts", "| `keep_alive` | duration | `75s` | A client's connection between two requests. "),
+            ("limits", "| `headers` | size | `64 KiB` | All fields of a head together: else 431, in a response 502. "),
+            ("limits", "| `body` | size | `0` | The body of a request, 0 for any: else 413. "),
             ("pool", "| `idle_seconds` | number | `60` | How long an idle connection is kept. |"),
             ("errors", '| `target` | upstream | `""` | URL that is asked for URL/STATUS?url=REQUEST-TARGET. |'),
             ("log", "| `access` | `combined`, `json` or `off` | `combined` |"),
@@ -62,6 +62,13 @@ class ReferenceTests(SynchronousTestCase):
             ("routes", "| `upstream` | upstream | required |"),
         ):
             self.assertIn(f"\n{line}", section(heading))
+
+    def test_limits_have_their_reasons(self) -> None:
+        """Whoever changes one should know why it is what it is: every limit says more than what it limits."""
+        for line in re.findall(r"\n\| `.*", section("limits") + section("timeouts")):
+            name, meaning = line.split("|")[1].strip(), line.split("|")[4]
+            if name not in {"`rewrite_body`", "`client_idle`"}:
+                self.assertGreaterEqual(len(re.findall(r"[.:,;] ", meaning)), 2, line)
 
     def test_what_is_inherited_is_referred_to(self) -> None:
         """A route has its own options in its table, and a link to those of all routes; nothing stands there twice."""

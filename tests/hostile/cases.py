@@ -94,6 +94,8 @@ class Case:
     @property
     def methods(self) -> list[bytes]:
         """What the responses answer."""
+        if not self.forwarded and isinstance(self.sends[0], bytes) and self.sends[0].startswith(b"HEAD "):
+            return [b"HEAD"]
         return [seen.method for seen in self.forwarded]
 
 

@@ -29,7 +29,7 @@ routes:
   {closed}: "http://127.0.0.1:{nobody}"
 """
 # What a good request looks like, and what comes of it: asked for after each case that may have left something behind.
-_PROBE = Case(name="probe", sends=(b"GET /sentinel HTTP/1.1\r\nHost: a\r\n\r\n",), statuses=(frozenset({200}),))
+PROBE = Case(name="probe", sends=(b"GET /sentinel HTTP/1.1\r\nHost: a\r\n\r\n",), statuses=(frozenset({200}),))
 
 
 class HostileProxy:
@@ -71,7 +71,7 @@ class HostileProxy:
         for case in cases:
             found = self._play(case, port, context)
             if case.script and not found:
-                found = [f"afterwards: {problem}" for problem in self._play(_PROBE, port, context)]
+                found = [f"afterwards: {problem}" for problem in self._play(PROBE, port, context)]
             problems += [f"{case.family}/{case.name}: {problem}" for problem in found]
             if not self.process.is_running:
                 return [*problems, f"{case.family}/{case.name}: the process has ended:\n{self.process.log[-5000:]}"]

@@ -215,7 +215,7 @@ class _Client(_End):
 
     def is_met(self, wait: Wait) -> bool:
         if wait is Wait.REQUEST:
-            return self._stage.has_request
+            return self._stage.has_request or self._stage.is_delayed
         if wait is Wait.ANSWER and len(self.data) > self.news:
             self.news = len(self.data)
             return True
@@ -308,11 +308,14 @@ class _Connection(_End):
 class Stage:
     """A recording upstream, and clients of a proxy in front of it; a context manager.
 
-    `patience` is how long a case may take, in seconds.
+    `patience` is how long a case may take, in seconds. A client waits no longer than `delay` for the upstream to get
+    the beginning of a request; 0 is for ever: that is for proxies that collect requests first.
     """
 
-    def __init__(self, patience: float = 30.0) -> None:
+    def __init__(self, patience: float = 30.0, delay: float = 0.0) -> None:
         self._patience = patience
+        self._delay = delay
+        self._began = 0.0
         self._poll = select.epoll()
         self._ends: dict[int, _End] = {}
         self._connections: list[_Connection] = []
@@ -341,6 +344,11 @@ class Stage:
     def client_got(self) -> int:
         """How many bytes the client has received."""
         return 0 if self._client is None else len(self._client.data)
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether the upstream has been waited for long enough."""
+        return bool(self._delay) and time.monotonic() - self._began >= self._delay
 
     @property
     def client_end(self) -> str:
@@ -383,7 +391,8 @@ class Stage:
             connection.begin()
         sock = socket.create_connection(("127.0.0.1", port), self._patience)
         client = self._client = _Client(self, case, sock, context)
-        deadline = time.monotonic() + self._patience
+        self._began = time.monotonic()
+        deadline = self._began + self._patience
         client.advance()
         while not self._is_over(case, client):
             if not self._turn(deadline):
@@ -400,8 +409,8 @@ class Stage:
     def _turn(self, deadline: float) -> bool:
         """Serve whoever has something; False if nobody had until `deadline`."""
         left = deadline - time.monotonic()
-        ready = self._poll.poll(max(left, 0))
-        if not ready:
+        ready = self._poll.poll(max(min(left, self._delay or left), 0))
+        if not ready and left <= (self._delay or left):
             return False
         for number, events in ready:
             if number == self._listening.fileno():

@@ -76,6 +76,14 @@ class MalformedTests(DataPathTestCase):
             client.send(start)
             self.assert_status(400, client)
 
+    def test_no_body_for_head(self) -> None:
+        """Whatever is wrong with a HEAD, a body would be read as the beginning of another answer."""
+        for start in (b"HEAD / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\nX\x00", b"HEAD /%b" % (b"a" * 10_000)):
+            client = self.proxy.client()
+            client.send(start)
+            self.assertRegex(client.received, rb"^HTTP/1\.1 4(?s:.*)\r\n\r\n\Z")
+            self.assertNotIn(b"html>", client.received)
+
     def test_the_good_one_before_is_served(self) -> None:
         """A malformed request behind a good one does not spoil the good one's answer."""
         client, upstream = self.begin(GET + MALFORMED["no Host"])

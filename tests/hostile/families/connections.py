@@ -26,6 +26,11 @@ _POSTED = Seen(method=b"POST", targets=(b"/post",), body=b"ok")
 _ADDRESS = b"127.0.0.1"
 
 
+def _forged(name: str, line: bytes, *more: bytes, has: tuple[bytes, bytes]) -> Case:
+    """What a client says of itself, and we do not believe; other proxies may append to it."""
+    return attrs.evolve(_hop(name, line, *more, has=(has,)), for_peers=False)
+
+
 def _hop(
     name: str,
     *lines: bytes,
@@ -70,18 +75,18 @@ HOP_BY_HOP = family(
         b"Connection: X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Port",
         has=((b"x-forwarded-for", _ADDRESS), (b"x-forwarded-host", b"a")),
     ),
-    _hop("forwarded-for-is-replaced", b"X-Forwarded-For: 6.6.6.6", has=((b"x-forwarded-for", _ADDRESS),)),
-    _hop(
+    _forged("forwarded-for-is-replaced", b"X-Forwarded-For: 6.6.6.6", has=(b"x-forwarded-for", _ADDRESS)),
+    _forged(
         "forwarded-for-twice",
         b"X-Forwarded-For: 6.6.6.6",
         b"X-Forwarded-For: 7.7.7.7",
-        has=((b"x-forwarded-for", _ADDRESS),),
+        has=(b"x-forwarded-for", _ADDRESS),
     ),
-    _hop(
+    _forged(
         "forwarded-for-named",
         b"Connection: X-Forwarded-For",
         b"X-Forwarded-For: 6.6.6.6",
-        has=((b"x-forwarded-for", _ADDRESS),),
+        has=(b"x-forwarded-for", _ADDRESS),
     ),
     _hop(
         "forwarded-for-underscores",
@@ -95,8 +100,11 @@ HOP_BY_HOP = family(
         lacks=(b"x-forwarded_for",),
         has=((b"x-forwarded-for", _ADDRESS),),
     ),
-    _hop("forwarded-host-is-replaced", b"X-Forwarded-Host: evil", has=((b"x-forwarded-host", b"a"),)),
-    _hop("forwarded-proto-is-replaced", b"X-Forwarded-Proto: gopher", lacks=(b"x-forwarded_proto",)),
+    _forged("forwarded-host-is-replaced", b"X-Forwarded-Host: evil", has=(b"x-forwarded-host", b"a")),
+    attrs.evolve(
+        _forged("forwarded-proto-is-replaced", b"X-Forwarded-Proto: gopher", has=(b"x-forwarded-proto", b"http")),
+        tls=False,
+    ),
     _hop("forwarded-proto-underscores", b"X_FORWARDED_PROTO: gopher", lacks=(b"x_forwarded_proto",)),
     _hop("cookie-stays", b"Cookie: a=b", has=((b"cookie", b"a=b"),)),
     _hop("authorization-stays", b"Authorization: Basic eDp5", has=((b"authorization", b"Basic eDp5"),)),
