@@ -71,6 +71,20 @@ class ExchangeTests(ProxyTestCase):
                 seen = transcript(self.proxy.port, key, exchange, glued=True)
                 self.assertEqual("", problem(exchange, seen, in_order=key is tunnel), f"{key}, {exchange.title}")
 
+    def test_server_that_resets(self) -> None:
+        """What it has said before comes as it does directly, and nothing of ours behind it.
+
+        A reset overtakes what is on its way: long answers may be cut, directly as well.
+        """
+        server = echo_server(self, resets=True)
+        key = self.route(server)
+        for exchange in EXCHANGES:
+            if exchange.group in (3, 4, 5, 7) and exchange.is_short:
+                direct = transcript(server.port, "/", exchange)
+                self.assertEqual("", problem(exchange, direct), f"directly, {exchange.title}")
+                self.assertEqual(direct, transcript(self.proxy.port, key, exchange), exchange.title)
+        self.assert_alive()
+
 
 class OpenStreamTests(ProxyTestCase):
     """From the 101 on there is nothing of HTTP in the stream, whatever happens to the upstream."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import codecs
 import re
+import socket
 import zlib
 from base64 import b64encode
+from functools import partial
 from hashlib import sha1
 from unittest import TestCase
 
@@ -66,8 +68,9 @@ class Packing:
 class _Conversation:
     """The server's side of one WebSocket."""
 
-    def __init__(self, wire: Wire, packing: Packing | None) -> None:
+    def __init__(self, wire: Wire, packing: Packing | None, *, resets: bool) -> None:
         self._wire = wire
+        self._resets = resets
         self._packing = packing
         self._opcode = CONTINUATION  # of the message under way, if it is not this one
         self._is_packed = False
@@ -81,6 +84,9 @@ class _Conversation:
                 self._next()
         except _EndError as end:
             self._wire.send(end.close)
+            if self._resets:
+                self._wire.reset()
+                return
             self._wire.finish()
             self._wire.rest()
 
@@ -171,8 +177,9 @@ def _unmasked(data: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big")
 
 
-def converse(wire: Wire) -> None:
-    """A script for `ScriptedUpstream`: take a handshake, and echo."""
+def converse(wire: Wire, *, resets: bool = False) -> None:
+    """A script for `ScriptedUpstream`: take a handshake, and echo; `resets`: behind the Close comes a reset."""
+    wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is held back would be lost by a reset
     head = wire.head()
     if not head:
         return
@@ -186,9 +193,9 @@ def converse(wire: Wire) -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, agreed)
     )
-    _Conversation(wire, packing).run()
+    _Conversation(wire, packing, resets=resets).run()
 
 
-def echo_server(case: TestCase) -> ScriptedUpstream:
+def echo_server(case: TestCase, *, resets: bool = False) -> ScriptedUpstream:
     """A server that echoes, until the end of the test."""
-    return ScriptedUpstream(case, converse)
+    return ScriptedUpstream(case, partial(converse, resets=resets))

@@ -49,6 +49,11 @@ class Exchange:
     offer: bytes = b""
 
     @property
+    def is_short(self) -> bool:
+        """All that is answered fits the smallest of buffers."""
+        return sum(len(payload) for _, payload in self.answered) < 4 * KIB
+
+    @property
     def title(self) -> str:
         """Group and name."""
         return f"{self.group} {GROUPS[self.group]}: {self.name}"

@@ -10,7 +10,7 @@ import attrs
 
 from tests.websocket.exchanges import Exchange, Frames
 from tests.websocket.frames import CLOSE, PONG, take_frames
-from tests.wire import Wire, connect
+from tests.wire import PATIENCE_SECONDS, Wire, connect
 
 # Key and answer of RFC 6455 §1.3.
 _HANDSHAKE = (
@@ -46,9 +46,15 @@ def handshake(target: bytes, offer: bytes = b"") -> bytes:
     return _HANDSHAKE % (target, b"Sec-WebSocket-Extensions: %b\r\n" % offer if offer else b"")
 
 
-def transcript(port: int, target: str, exchange: Exchange, *, glued: bool = False) -> Transcript:
-    """Run an exchange; `glued`: its first piece goes out in one write with the handshake."""
+def transcript(
+    port: int, target: str, exchange: Exchange, *, glued: bool = False, seconds: float = PATIENCE_SECONDS
+) -> Transcript:
+    """Run an exchange; `glued`: its first piece goes out in one write with the handshake.
+
+    It is hung when nothing comes for so many `seconds`.
+    """
     wire = connect(port)
+    wire.sock.settimeout(seconds)
     wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     pieces = list(exchange.sent)
     head = handshake(target.encode(), exchange.offer)
