@@ -57,6 +57,10 @@ class ConsoleTests(SynchronousTestCase):
         """Error pages, and what the log tells of them."""
         self.check("docs/howto/errors.md")
 
+    def test_howto_workers(self) -> None:
+        """Each command prints what the page says."""
+        self.check("docs/howto/workers.md")
+
     def test_howto_wrap(self) -> None:
         """One application in place of jupyterhub-singleuser."""
         self.check("docs/howto/wrap.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -95,6 +96,16 @@ class LinkTests(SynchronousTestCase):
         self.links.pump()
         self.assertEqual([name for name, _ in self.links.controller_heard], ["break", "fine"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_what_a_worker_says_is_plain(self) -> None:
+        """It travels as JSON: what is nothing else cannot be said, and pickles are not read."""
+        self.links.worker.tell("plain", {"number": 1, "words": ["a", None]})
+        self.links.pump()
+        self.assertEqual(self.links.controller_heard, [("plain", {"number": 1, "words": ["a", None]})])
+        with self.assertRaises(TypeError):
+            self.links.worker._encode([(1, 0, "more", object)])
+        with self.assertRaises(ValueError):
+            self.links.controller._decode(pickle.dumps([(1, 0, "forged", object)]))
 
     def test_a_lost_link(self) -> None:
         """Who waits for an answer is told, both ends are told once, and nobody can ask or tell any more."""
