@@ -48,7 +48,7 @@ $(VENV)/python:
 	$(BIN)/pip install --quiet --upgrade 'pip>=24' 'setuptools>=77'
 	touch $@
 
-$(VENV)/installed: $(VENV)/python pyproject.toml setup.py
+$(VENV)/installed: $(VENV)/python pyproject.toml setup.py proxyd/core/_scan.c
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -1,5 +1,6 @@
 """Packaging; the metadata is in pyproject.toml."""
 
-from setuptools import setup
+from setuptools import Extension, setup
 
-setup()
+# Without a compiler there is none of it: Python does the same.
+setup(ext_modules=[Extension("proxyd.core._scan", ["proxyd/core/_scan.c"], optional=True)])

@@ -10,12 +10,18 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from proxyd.core import scan
 from proxyd.core.head import is_authority
 from proxyd.errors import RequestError
 
 _ABSOLUTE = re.compile(rb"(?i:https?|wss?)://([^/?#]*)")
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOTS = {b".": 1, b"%2e": 1, b"..": 2, b".%2e": 2, b"%2e.": 2, b"%2e%2e": 2}
+
+
+def plain_target(target: bytes) -> tuple[bytes, bytes, tuple[str, ...]] | None:
+    """What `split_target`, `decode_path` and `key_of` make of a target, if it is a plain path; None for all others."""
+    return None if scan.plain_target is None else scan.plain_target(target)
 
 
 def split_target(target: bytes, *, lenient: bool = False) -> tuple[bytes, bytes]:

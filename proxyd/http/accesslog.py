@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from proxyd.core import scan
 from proxyd.core.activity import timestamp
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # CVE-2026-54338: what clients send is bounded in the log, too.
 _MAX_VALUE = 1024
+_QUESTION_MARK = ord("?")
+_NEVER = -1
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
 
 
@@ -57,9 +60,9 @@ class CombinedLog(AccessLog):
         head = request.head
         self._write(
             f"{request.peer.address.decode() or 'unix'} - {_user(request)} [{self._stamp}] "
-            f'"{printable(head.method)} {printable(head.target.partition(b"?")[0])} HTTP/1.{head.version}" '
+            f'"{printable(head.method)} {_without_query(head.target)} HTTP/1.{head.version}" '
             f"{request.status or '-'} {request.body_sent} "
-            f'"{printable(head.referer.partition(b"?")[0]) or "-"}" "{printable(head.user_agent) or "-"}" '
+            f'"{_without_query(head.referer) or "-"}" "{printable(head.user_agent) or "-"}" '
             f"{self._seconds() - request.started:.4f} {request.request_id or '-'}\n"
         )
 
@@ -99,7 +102,16 @@ def _user(request: Request) -> str:
     return printable(request.admission.identity.name.encode()).replace(" ", "\\x20")
 
 
+def _without_query(value: bytes) -> str:
+    """A target or a URL less its query, as it may stand in a line of a log."""
+    if scan.printable is not None:
+        return scan.printable(value, _MAX_VALUE, _QUESTION_MARK)
+    return printable(value.partition(b"?")[0])
+
+
 def printable(value: bytes) -> str:
     """What a client sent, as it may stand in a line of a log: bounded, without control characters and quotes."""
+    if scan.printable is not None:
+        return scan.printable(value, _MAX_VALUE, _NEVER)
     text = value[:_MAX_VALUE].decode("latin-1")
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text) if _UNSAFE.search(text) else text

@@ -11,7 +11,7 @@ from twisted.web.resource import IResource
 
 from proxyd.core.prefix import PrefixTree
 from proxyd.core.table import Entry, RouteTable
-from proxyd.core.target import authority_of, decode_loosely, decode_path, host_of, key_of, split_target
+from proxyd.core.target import authority_of, decode_loosely, decode_path, host_of, key_of, plain_target, split_target
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
 from proxyd.http.streaming import StreamingResource
@@ -139,16 +139,20 @@ class RouteTree(StreamingResource):
                 return
             if not self._lenient:
                 head.host = authority_of(target) or head.host  # RFC 9112 §3.2.2
-        try:
-            request.path, request.query = split_target(target, lenient=self._lenient)
-        except RequestError:
-            head.keep_alive = False  # who sends that may mean something else by what follows
-            raise
-        try:
-            segments = key_of(decode_path(request.path))
-        except RequestError as error:
-            self._serve_undecodable(request, error)
-            return
+        plain = plain_target(target)
+        if plain is not None:
+            request.path, request.query, segments = plain
+        else:
+            try:
+                request.path, request.query = split_target(target, lenient=self._lenient)
+            except RequestError:
+                head.keep_alive = False  # who sends that may mean something else by what follows
+                raise
+            try:
+                segments = key_of(decode_path(request.path))
+            except RequestError as error:
+                self._serve_undecodable(request, error)
+                return
         entry = self._look_up(host_of(head.host) if head.host else "", segments)
         if self._has_more and self._is_answered_beside(request, segments, entry):
             return

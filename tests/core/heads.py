@@ -1,9 +1,21 @@
-"""Heads that are good, lines that are doubtful, and how a test reads them."""
+"""Heads that are good, lines that are doubtful, and how a test reads them: with what is compiled, and without."""
 
 from __future__ import annotations
 
-from proxyd.core.head import HeadLimits, RequestHead, RequestReader, ResponseHead, ResponseReader
+from collections.abc import Callable
+from typing import TypeVar
+
+from proxyd.core.head import (
+    HeadLimits,
+    MalformedHeadError,
+    RequestHead,
+    RequestReader,
+    ResponseHead,
+    ResponseReader,
+)
 from proxyd.errors import RequestError
+
+Head = TypeVar("Head", RequestHead, ResponseHead)
 
 GET = b"GET /a HTTP/1.1\r\nHost: example.org"
 POST = b"POST /a HTTP/1.1\r\nHost: example.org"
@@ -100,13 +112,38 @@ RESPONSE_LINES = [
 
 
 def read_request(block: bytes, limits: HeadLimits | None = None) -> RequestHead:
-    """Read a request head with a reader that has read nothing before."""
-    return RequestReader(limits or HeadLimits()).read(block)
+    """Read a request head with readers that have read nothing before, and see to it that they agree."""
+    limits = limits or HeadLimits()
+    return _agreed(block, RequestReader(limits).read, RequestReader(limits, compiled=False).read)
 
 
 def read_response(block: bytes) -> ResponseHead:
-    """Read a response head with a reader that has read nothing before."""
-    return ResponseReader().read(block)
+    """Read a response head with readers that have read nothing before, and see to it that they agree."""
+    return _agreed(block, ResponseReader().read, ResponseReader(compiled=False).read)
+
+
+def _agreed(block: bytes, read: Callable[[bytes], Head], read_in_python: Callable[[bytes], Head]) -> Head:
+    """What both make of `block`; raises `AssertionError` if that is not the same, and what both raise."""
+    try:
+        expected = read_in_python(block)
+    except (RequestError, MalformedHeadError) as error:
+        try:
+            read(block)
+        except type(error) as other:
+            if str(other) != str(error):
+                raise AssertionError(f"{block!r}: {other}, {error}") from None
+            raise
+        raise AssertionError(f"{block!r} is taken by what is compiled only: {error}") from None
+    head = read(block)
+    if attributes(head) != attributes(expected):
+        raise AssertionError(f"{block!r}: {attributes(head)}, {attributes(expected)}")
+    return head
+
+
+def attributes(head: RequestHead | ResponseHead) -> dict[str, object]:
+    """All that is to be known of a head."""
+    names = {name for name in {**vars(type(head)), **vars(head)} if not name.startswith("_") and name[:3] != "get"}
+    return {name: getattr(head, name) for name in names}
 
 
 def request_status(block: bytes, limits: HeadLimits | None = None) -> int:

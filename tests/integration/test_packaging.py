@@ -17,7 +17,9 @@ from twisted.trial import unittest
 from proxyd import __version__
 from tests.support import CHECKOUT, script
 
-_NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "_trial_temp*", "build", "dist", "node_modules")
+_NOT_COPIED = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "_trial_temp*", "build", "dist", "node_modules", "*.so"
+)
 
 
 class Environment:
@@ -47,13 +49,16 @@ class Environment:
         run(self.python, "-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", *words)
 
 
-def run(*words: str | Path, cwd: Path | None = None) -> str:
-    """Run a command to its end, and return what it printed; an `AssertionError` has it when the status is not 0."""
+def run(*words: str | Path, cwd: Path | None = None, **more: str) -> str:
+    """Run a command to its end, and return what it printed; an `AssertionError` has it when the status is not 0.
+
+    `more` is put into its environment.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     ended = subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env=environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "COLUMNS": "100"},
+        env=environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "COLUMNS": "100"} | more,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,10 +84,10 @@ class PackagingTests(unittest.SynchronousTestCase):
         self.elsewhere.mkdir()
         self.environment = Environment(root / "environment")
 
-    def build_wheel(self) -> Path:
+    def build_wheel(self, **environ: str) -> Path:
         """Build a wheel from the copy of the checkout."""
         words = ["--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(self.elsewhere)]
-        run(sys.executable, "-m", "pip", "wheel", *words, self.checkout)
+        run(sys.executable, "-m", "pip", "wheel", *words, self.checkout, **environ)
         (wheel,) = self.elsewhere.glob("*.whl")
         return wheel
 
@@ -134,6 +139,13 @@ class PackagingTests(unittest.SynchronousTestCase):
         self.environment.install("--editable", self.checkout)
         self.assertFalse((self.environment.site_packages / "proxyd").exists())
         self.check_everything()
+
+    def test_it_installs_without_a_compiler(self) -> None:
+        """Where there is no compiler, everything is Python, and works."""
+        self.environment.install(self.build_wheel(CC="/bin/false"))
+        code = "from proxyd.core import scan; print(scan.read_request)"
+        self.assertEqual(run(self.environment.python, "-c", code, cwd=self.elsewhere), "None\n")
+        self.check_commands(self.elsewhere)
 
     def test_a_wheel_holds_the_package_and_the_plugin_only(self) -> None:
         """A wheel leaves Twisted's own files alone, says that it is typed, and carries the licence but no tests."""
