@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TESTS := $(filter-out tests.slow,$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))))
 TESTS += $(subst /,.,$(patsubst %.py,%,$(sort $(wildcard tests/test_*.py))))
 
-.PHONY: run test test-slow lint format docs bench clean
+.PHONY: run test test-workers test-slow lint format docs bench clean
 
 run: $(VENV)/installed
 	$(BIN)/proxyd serve --config etc/proxyd.yaml
@@ -17,6 +17,10 @@ test: $(VENV)/installed-test
 	$(BIN)/coverage run --branch --source=proxyd/core -m twisted.trial --reporter=text tests.core
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
 	$(BIN)/python -m twisted.trial --rterrors $(TESTS)
+
+# The tests of real processes once more, each proxy with two workers.
+test-workers: $(VENV)/installed-test
+	PROXYD_TEST_WORKERS=2 $(BIN)/python -m twisted.trial --rterrors tests.integration tests.hostile
 
 test-slow: $(VENV)/installed-slow
 	$(BIN)/python -m twisted.trial --rterrors tests.slow

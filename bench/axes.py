@@ -113,6 +113,15 @@ def small(bench: Bench, plan: Plan) -> Iterator[Row]:
         yield take_turns(f"small-{connections}", title, "µs", with_jupyter, plan, measure)
 
 
+def workers(bench: Bench, plan: Plan) -> Iterator[Row]:
+    """The same, with two workers and their controller, all of them on the one core of the proxies."""
+    upstream = bench.start_small_upstream()
+    servers = [bench.start_proxyd(upstream, name="two workers", workers=2), bench.start_proxyd(upstream)]
+    connections = plan.connections[0]
+    measure = partial(_wrk, bench, connections=connections, seconds=plan.seconds)
+    yield take_turns("workers", f"small GET, {connections} connections, two workers", "µs", servers, plan, measure)
+
+
 def _wrk(bench: Bench, server: Server, **how: object) -> Sample:
     return wrk(bench, server, **how)  # type: ignore[arg-type]
 
@@ -384,5 +393,5 @@ def start(bench: Bench, plan: Plan) -> Iterator[Row]:
 
 AXES: dict[str, Callable[[Bench, Plan], Iterator[Row]]] = {
     function.__name__: function
-    for function in (small, medium, bulk, websocket, relay, tls, idle, rate, routes, changes, start)
+    for function in (small, workers, medium, bulk, websocket, relay, tls, idle, rate, routes, changes, start)
 }

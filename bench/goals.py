@@ -25,6 +25,7 @@ def _goals(rows: str, **limits: float) -> list[Goal]:
 GOALS: list[Goal] = [
     *_goals("small-32 small-256", chp=0.33, nginx=1.6),
     Goal("small-32", "jupyter-server-proxy", 0.03),
+    Goal("workers", "proxyd", 1.05),
     *_goals("bulk-down", chp=0.3, nginx64=1.0, haproxy=1.0),
     *_goals("bulk-up", chp=0.35, nginx64=0.8, haproxy=0.7),
     *_goals("websocket-16 websocket-1024", chp=0.95, nginx=1.15),

@@ -121,6 +121,7 @@ api: {{address: 127.0.0.1, port: {api_port}, open: true}}
 timeouts: {{keep_alive: 600s}}
 log: {{access: combined, access_file: {directory}/access.log}}
 state_directory: {directory}
+workers: {workers}
 """
 
 
@@ -258,6 +259,7 @@ class Bench:
         websocket: str = "tunnel",
         tls: bool = False,
         has_route: bool = True,
+        workers: int = 1,
     ) -> Server:
         """The proxyd of a checkout, under a `name` of its own if there are several."""
         directory = self._make_directory(name)
@@ -276,6 +278,7 @@ class Bench:
                 api_port=api_port,
                 routes=f"routes: {{/: {route}}}" if has_route else "",
                 directory=directory,
+                workers=workers,
             )
         )
         command = (sys.executable, "-m", "proxyd")

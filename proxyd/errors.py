@@ -284,4 +284,4 @@ class WorkerError(ProxydError):
         super().__init__(worker, reason)
 
     def __str__(self) -> str:
-        return f"worker {self.worker} {self.reason} before it served; the log tells more"
+        return f"before it served, worker {self.worker} {self.reason}"

@@ -227,8 +227,11 @@ class LogObserver:
     What Twisted tells of factories and ports counts as debug.
     """
 
-    def __init__(self, write: Callable[[str], None], form: Form, level: str, *, colors: bool = False) -> None:
+    def __init__(
+        self, write: Callable[[str], None], form: Form, level: str, *, colors: bool = False, worker: int = 0
+    ) -> None:
         self._write = write
+        self._worker = worker
         self._colors = colors
         self.configure(form, level)
 
@@ -244,6 +247,8 @@ class LogObserver:
             level = LogLevel.debug
         if _LEVELS[level.name] < self._least:
             return
+        if self._worker:
+            event = {"worker": self._worker, **event}
         name = "error" if level is LogLevel.critical else level.name
         self._write(self._format(event, name, self._colors))
 

@@ -237,6 +237,13 @@ class LogObserverTests(SynchronousTestCase):
             json.loads(self.lines("json", status=404)[0]),
         )
 
+    def test_a_worker(self) -> None:
+        """Programs that read the log are told which one it is."""
+        written: list[str] = []
+        observer = LogObserver(written.append, "json", "info", worker=2)
+        Logger(namespace="proxyd.test", observer=observer).info("hello")
+        self.assertEqual(json.loads(written[0])["worker"], 2)
+
     def test_colors(self) -> None:
         """On a terminal the level is in color."""
         self.assertIn("\x1b[33mwarn\x1b[0m: ", self.lines("chp", colors=True)[1])

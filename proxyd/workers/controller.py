@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.core.respawn import Respawn
-from proxyd.errors import LinkError, WorkerError
+from proxyd.errors import LinkError, LinkRefusedError, WorkerError
 from proxyd.workers.link import Link
 from proxyd.workers.messages import Boot, controllers_end
 from proxyd.workers.process import Handle, Spawn
@@ -223,6 +223,7 @@ class Worker:
         self._silent_beats = 0
         self._owed = 0
         self._call: Any = None
+        self._reason = ""
         self._gone: list[Deferred[None]] = []
 
     @property
@@ -272,7 +273,10 @@ class Worker:
             self._workers.worker_serves()
 
     def _failed(self, failure: Failure, link: Link) -> None:
-        if failure.check(LinkError) is None:
+        error = failure.value
+        if isinstance(error, LinkRefusedError):
+            self._reason = f"could not start: {error.facts}"
+        elif not isinstance(error, LinkError):
             self._log.failure("unexpected error with worker {worker}", failure=failure, worker=self.number)
         if link is self.link:
             self.kill()
@@ -321,6 +325,7 @@ class Worker:
     def _ended(self, link: Link, reason: str) -> None:
         if link is not self.link:
             return
+        reason, self._reason = self._reason or reason, ""
         workers = self._workers
         now = workers.clock.seconds()
         lived = now - self._served_since if self._served_since < now else 0.0

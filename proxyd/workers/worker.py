@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from proxyd.builtins import KINDS
 from proxyd.compat.jsp import Imports
 from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import RouteTable
-from proxyd.errors import OptionError, ServerStartError, TlsError
+from proxyd.errors import LinkRefusedError, OptionError, ServerStartError, TlsError
 from proxyd.garbage import Exemptions, exempt_many
 from proxyd.hub.activity import Activity
 from proxyd.kinds import Kinds
@@ -74,7 +75,13 @@ class WorkerService:
 
     def _take(self, name: str, content: Any) -> Any:
         answer = getattr(self, f"on_{name}")
-        return answer() if content is None else answer(content)
+        try:
+            return answer() if content is None else answer(content)
+        except Exception as error:  # the controller has to say it: we may not be able to
+            if name not in ("boot", "serve"):
+                raise
+            known = isinstance(error, OptionError | TlsError | OSError)
+            raise LinkRefusedError(str(error) if known else traceback.format_exc()) from None
 
     # The start.
 
@@ -85,7 +92,9 @@ class WorkerService:
         config = self._config = self._unpack(boot.config)
         self.writer = LineWriter(1, self._reactor, turn=FileTurn(MEMORY_FD, 0))
         self.writer.told_of_drops = self._tell_of_drops
-        self.observer = LogObserver(self.writer.write, config.log.format, config.log.level, colors=os.isatty(1))
+        self.observer = LogObserver(
+            self.writer.write, config.log.format, config.log.level, colors=os.isatty(1), worker=boot.number
+        )
         globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False)
         self._warn_of(self._warnings)
         self._access_writer = self._open_access_file(config)
@@ -93,7 +102,7 @@ class WorkerService:
         self._static_routes = static_routes(config)
         self.replica.feed.set_static(self._static_routes.values())
         observer = self._stall_observer = LogObserver(
-            self.writer.write_from_thread, config.log.format, config.log.level
+            self.writer.write_from_thread, config.log.format, config.log.level, worker=boot.number
         )
         self._stalls = StallWatch(
             self._reactor, config.log.stall_after, Logger(namespace="proxyd.system.stalls", observer=observer)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.core.respawn import STEADY_SECONDS
-from proxyd.errors import WorkerError
+from proxyd.errors import LinkRefusedError, WorkerError
 from proxyd.workers.controller import Workers
 from proxyd.workers.link import Link
 from proxyd.workers.messages import Boot
@@ -134,6 +134,18 @@ class WorkersTests(SynchronousTestCase):
         self.processes[0].end("has ended with status 1")
         error = self.failureResultOf(started, WorkerError).value
         self.assertIn("worker 1 has ended with status 1", str(error))
+
+    def test_a_worker_that_cannot_build_what_it_needs(self) -> None:
+        """Says why, and that is what the start ends with."""
+
+        def refuse(name: str, content: Any) -> None:
+            raise LinkRefusedError("a certificate is gone")
+
+        started = self.workers.start()
+        self.processes[0].links.worker._take_message = refuse
+        self.advance(0.2)
+        error = self.failureResultOf(started, WorkerError).value
+        self.assertEqual(str(error), "before it served, worker 1 could not start: a certificate is gone")
 
     def test_a_process_that_cannot_be_started(self) -> None:
         """Is like one that ends at once."""
