@@ -13,6 +13,8 @@ from twisted.logger import Logger
 
 # Deadlines strike up to this late. None of them is shorter than a second in practice.
 _TICK_SECONDS = 0.1
+# Beyond that ten ticks are one, beyond ten times that a hundred.
+_FAR_SECONDS = 10.0
 
 
 class Owner(Protocol):
@@ -51,7 +53,7 @@ class Deadlines:
         tick = int(deadline / _TICK_SECONDS) + 1
         if owner.looked_at is None or tick < owner.looked_at:
             self._forget_tick(owner)
-            self._look_at(owner, tick)
+            self._look_at(owner, _first_look(tick, seconds))
 
     def clear(self, owner: Owner) -> None:
         """`owner` has no deadline now."""
@@ -99,7 +101,7 @@ class Deadlines:
                 if owner.deadline is None:
                     continue
                 if owner.deadline > now:
-                    self._look_at(owner, int(owner.deadline / _TICK_SECONDS) + 1)
+                    self._look_at(owner, _first_look(int(owner.deadline / _TICK_SECONDS) + 1, owner.deadline - now))
                     continue
                 owner.deadline = None
                 try:
@@ -110,9 +112,27 @@ class Deadlines:
         if self._order:
             self._schedule()
 
+    @property
+    def ticks(self) -> int:
+        """How many moments there are at which owners are, or were to be, looked at."""
+        return len(self._ticks)
+
     def close(self) -> None:
         """Strike no more."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._ticks.clear()
         self._order.clear()
+
+
+def _first_look(tick: int, seconds: float) -> int:
+    """When to look at an owner first whose deadline, at `tick`, is `seconds` away.
+
+    Far ones share moments before it, and are looked at again then. A moment stays until its time has come, although
+    all its owners are gone: with one for each tenth of a second, those of an hour are 36,000.
+    """
+    if seconds > _FAR_SECONDS * 10:
+        return tick - tick % 100
+    if seconds > _FAR_SECONDS:
+        return tick - tick % 10
+    return tick

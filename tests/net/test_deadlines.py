@@ -54,6 +54,25 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertTrue(5 <= self.owner.struck[0] <= 5.2)
         self.assertIsNone(self.owner.deadline)
 
+    def test_far_ones_are_not_late_either(self) -> None:
+        """Those that are seconds, minutes and hours away strike as exactly, however they were moved before."""
+        for seconds in (9.99, 10.01, 17.3, 99.96, 100.04, 333.3, 3600.1):
+            owner = Owner(self.clock)
+            began = self.clock.seconds()
+            self.deadlines.set(owner, seconds + 1)
+            self.deadlines.set(owner, seconds)
+            self.advance(seconds + 0.3)
+            self.assertEqual(1, len(owner.struck), seconds)
+            self.assertTrue(seconds <= owner.struck[0] - began <= seconds + 0.2, (seconds, owner.struck))
+
+    def test_those_that_are_gone_leave_little(self) -> None:
+        """An hour of connections with an hour each does not fill the memory with moments at which nothing happens."""
+        for _ in range(3600 * 4):
+            self.deadlines.set(self.owner, 3600)
+            self.deadlines.forget(self.owner)
+            self.clock.advance(0.25)
+        self.assertLess(self.deadlines.ticks, 600)
+
     def test_moved_and_cleared(self) -> None:
         """Only the last deadline counts, earlier or later than the one before; 0 and `clear` mean none."""
         for first, second in ((5, 2), (2, 5), (5, 5)):

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from itertools import count
+from itertools import cycle
 from pathlib import Path
 
 import attrs
@@ -25,7 +25,7 @@ SECONDS = float(os.environ.get("PROXYD_SOAK_SECONDS", "45"))
 # Of each kind of traffic a second; about 17 kinds.
 RATE = float(os.environ.get("PROXYD_SOAK_RATE", "2"))
 # The memory of a fresh process grows until its arenas and caches have the size that this traffic needs.
-_WARM_UP_SECONDS = max(15.0, SECONDS / 10)
+_WARM_UP_SECONDS = max(15.0, SECONDS / 6)
 # What the interpreter and the allocator may keep, once for all, on top of 5 %.
 _SLACK_BYTES = 1024 * 1024
 # A type grows that has so many more objects in both halves.
@@ -69,7 +69,7 @@ class SoakTests(TlsCase):
         upstream = ScriptedUpstream(self, breaking)
         settings = {"upstream": upstream.url, "nobody": free_port()}
         config = self.directory / "proxyd.yaml"
-        numbers = count(30)
+        numbers = cycle((30, 31, 32))
         listeners = self.listener().replace("[", "[{kind: http, port: 0}, ", 1)
 
         def write() -> None:
