@@ -167,6 +167,15 @@ def _read_traits(context: click.Context, _: click.Parameter, file: str) -> None:
 @click.option(
     "--request-headers-override", multiple=True, metavar="NAME=VALUE", help="A field of all requests; repeatable."
 )
+@click.option(
+    "--drop-header", multiple=True, metavar="NAME", help="A field of requests that it does not get; repeatable."
+)
+@click.option(
+    "--frame-ancestors",
+    type=click.Choice(["any", "self", "none"]),
+    default="any",
+    help="What pages may have its pages in a frame of theirs.  [any]",
+)
 @click.option("--absolute-url", is_flag=True, help="The command sees the whole path, with the prefix.")
 @click.option("--raw-socket-proxy", is_flag=True, help="WebSockets lead to a bare stream of the command.")
 @click.option("--rewrite-location", is_flag=True, help="Put the prefix in front of redirects to a path without it.")

@@ -24,7 +24,7 @@ from proxyd.listeners.http import HttpConfig, HttpsConfig
 from proxyd.model.activity import ActivitySettings
 from proxyd.model.auth import AnonymousAuthConfig, AuthConfig
 from proxyd.model.relay import RelaySettings
-from proxyd.model.routes import RouteOptions
+from proxyd.model.routes import HeaderChanges, RouteOptions
 from proxyd.model.servers import LauncherEntry, Readiness, RestartSettings, ServerSpec
 from proxyd.model.settings import Config, Health, ListenerConfig, LogSettings, MetricsSettings, Timeouts
 from proxyd.model.tls import Certificate
@@ -44,6 +44,7 @@ _SECRETS = (*TOKENS, "JUPYTERHUB_SSL_KEYFILE")
 # What a wrapped application may take before it ends, the 5 s before it is killed included: the Hub waits longer.
 _DRAIN_SECONDS = 1.0
 
+_FRAMING = {"self": "SAMEORIGIN", "none": "DENY"}
 _LEVELS: dict[str, Literal["debug", "info", "warn", "error"]] = {
     "debug": "debug",
     "info": "info",
@@ -114,6 +115,8 @@ class WrapOptions:
     environment: tuple[str, ...] = ()
     mappath: tuple[str, ...] = ()
     request_headers_override: tuple[str, ...] = ()
+    drop_header: tuple[str, ...] = ()
+    frame_ancestors: Literal["any", "self", "none"] = "any"
     absolute_url: bool = False
     raw_socket_proxy: bool = False
     rewrite_location: bool = False
@@ -232,10 +235,6 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
     auth = AnonymousAuthConfig(remove_user_info=True) if options.authtype == "none" else _hub_auth(options)
     level = _level(options, environ)
     timeout = _seconds("--request-timeout", options.request_timeout)
-    size = options.websocket_max_message_size
-    if size < 0:
-        raise WrapUsageError(f"--websocket-max-message-size: {size} is not a size")
-    relay = RelaySettings(kind="relay", max_message_size=ByteCount(size)) if size else None
     config = Config(
         listeners=(listener,),
         api=None,
@@ -249,7 +248,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         allow_anonymous=options.authtype == "none",
         health=Health(live=UrlPath(""), ready=UrlPath("")),
         timeouts=Timeouts(response=timeout, idle=timeout),
-        route_defaults=RouteOptions(websocket=relay) if relay is not None else RouteOptions(),
+        route_defaults=_route_defaults(options),
         # Only the proxy of the Hub reaches us, and it says who the client is; nobody's identity depends on it.
         trusted_proxies=(Network("0.0.0.0/0"), Network("::/0"), Network("unix")),
         log=LogSettings(level=level, access="combined" if level in {"debug", "info"} else "off"),
@@ -419,6 +418,19 @@ def _activity(options: WrapOptions, prefix: str) -> ActivitySettings:
         interval=None if given is None else _seconds("--last-activity-interval", given),
         force_alive=options.force_alive,
         ignore=tuple(_pattern(text, prefix) for text in options.activity_ignore),
+    )
+
+
+def _route_defaults(options: WrapOptions) -> RouteOptions:
+    size = options.websocket_max_message_size
+    if size < 0:
+        raise WrapUsageError(f"--websocket-max-message-size: {size} is not a size")
+    framing = _FRAMING.get(options.frame_ancestors)
+    # Not Content-Security-Policy: that of the application would have to go.
+    return RouteOptions(
+        websocket=RelaySettings(kind="relay", max_message_size=ByteCount(size)) if size else None,
+        request_headers=HeaderChanges(remove=options.drop_header) if options.drop_header else None,
+        response_headers=HeaderChanges(set={"X-Frame-Options": framing}) if framing else None,
     )
 
 

@@ -18,6 +18,7 @@ from proxyd.core.templates import names_at, render_pairs, render_words
 from proxyd.hub.activity import Activity
 from proxyd.listeners.http import HttpConfig, HttpsConfig
 from proxyd.model.auth import AnonymousAuthConfig
+from proxyd.model.routes import HeaderChanges
 from proxyd.model.servers import Place, ServerSpec
 
 TOKEN = "5ecre7"
@@ -127,6 +128,8 @@ class WordTests(SynchronousTestCase):
             (("--environment", "{1: 2}", "a"), "--environment"),
             (("--environment", "{broken", "a"), "--environment"),
             (("--log-level", "loud", "a"), "--log-level"),
+            (("--drop-header", "a b", "a"), "a b"),
+            (("--frame-ancestors", "x", "a"), "--frame-ancestors"),
         ):
             status, printed = exit_status_of(lambda words=words: setup_of(*words))
             self.assertEqual(2, status, words)
@@ -346,6 +349,16 @@ class SettingTests(SynchronousTestCase):
         websocket: Any = setup.config.route_defaults.websocket
         self.assertEqual(9, websocket.max_message_size)
         self.assertEqual(3, server(setup_of("--timeout=3", "a")).ready_seconds)
+
+    def test_fields_and_frames(self) -> None:
+        """What the application does not get, and who may frame its pages."""
+        defaults = setup_of("a").config.route_defaults
+        self.assertEqual((None, None), (defaults.request_headers, defaults.response_headers))
+        for value, field in (("self", "SAMEORIGIN"), ("none", "DENY")):
+            words = ("--drop-header=X-Forwarded-For", "--drop-header=X-B", f"--frame-ancestors={value}", "a")
+            defaults = setup_of(*words).config.route_defaults
+            self.assertEqual(HeaderChanges(remove=("X-Forwarded-For", "X-B")), defaults.request_headers)
+            self.assertEqual(HeaderChanges(set={"X-Frame-Options": field}), defaults.response_headers)
 
     def test_logs(self) -> None:
         """Switches, a level by name or number, and the Hub's own wish."""

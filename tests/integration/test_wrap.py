@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 
 from tests.support import Process, accepts, free_port, script, wait_for
@@ -209,6 +210,16 @@ class ServingTests(WrapCase):
         self.assertNotIn("forged", headers.values())
         self.assertEqual("test", headers["Host"])
 
+    def test_fields_that_are_dropped_or_added(self) -> None:
+        """Those that proxyd makes itself may go, too."""
+        self.options = (*self.options, "--drop-header=X-Forwarded-For", "--drop-header=x-own", "--frame-ancestors=none")
+        self.wrap("{port}")
+        status, head, body = self.ask("", "X-Own: 1\r\nX-Forwarded-For: 192.0.2.1\r\nX-Other: 2\r\n")
+        self.assertEqual(200, status)
+        self.assertIn(b"\r\nX-Frame-Options: DENY\r\n", head)
+        headers = {name.lower(): value for name, value in json.loads(body)["headers"]}
+        self.assertEqual((None, None, "2"), tuple(map(headers.get, ("x-own", "x-forwarded-for", "x-other"))))
+
     def test_spellings_of_the_prefix(self) -> None:
         """Without its slash, with escapes, and what is outside."""
         self.environ["JUPYTERHUB_SERVICE_PREFIX"] = "/user/dan@example.com"
@@ -316,6 +327,56 @@ class ServingTests(WrapCase):
         self.wrap("{port}")
         self.assertIn(b"Location: /user/dan/lab\r\n", self.ask()[1])
         self.assertEqual("/lab", self.told("lab")["path"])
+
+
+class FaultTests(WrapCase):
+    """An application that dies, hangs, or floods its output: it harms nobody but who asks for it."""
+
+    def test_it_dies(self) -> None:
+        """Who has asked is told, HTTP and WebSocket; who asks next waits for the next one."""
+        self.wrap("{port}")
+        self.told()
+        with connect_websocket(f"ws://127.0.0.1:{self.port}{PREFIX}chat", open_timeout=PATIENCE) as websocket:
+            websocket.recv(PATIENCE)
+            self.assertEqual(502, self.ask("end?status=3")[0])
+            with self.assertRaises(ConnectionClosed):
+                websocket.recv(PATIENCE)
+        self.assertEqual(200, self.ask("x")[0])
+
+    def test_it_hangs(self) -> None:
+        """504 after `--request-timeout`; others are served meanwhile, and a stop does not wait for it."""
+        self.options = (*self.options, "--request-timeout=2")
+        self.wrap("{port}")
+        pid = self.told()["pid"]
+        wire = connect(self.port)
+        wire.sock.settimeout(PATIENCE)
+        wire.send(f"GET {PREFIX}hang HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        self.assertEqual(200, self.ask("x")[0])
+        self.assertIn(b"HTTP/1.1 504 ", wire.message()[0])
+        wire.close()
+        os.kill(pid, signal.SIGSTOP)
+        self.assertEqual(504, self.ask("x")[0])
+        os.kill(pid, signal.SIGCONT)
+        self.assertEqual(200, self.ask("x")[0])
+        os.kill(pid, signal.SIGSTOP)
+        self.assert_ends(signal.SIGTERM)
+
+    def test_it_floods(self) -> None:
+        """Before it is ready, and later: it is read, a bounded part is kept, and requests do not wait."""
+        self.options = (*self.options, "--no-logs")
+        self.wrap("--talkative", "{port}")
+        self.told()
+        before = self.resident_bytes()
+        self.assertEqual(200, self.ask("flood?lines=100000")[0])
+        while self.process.log.count("the flood is over") < 2:
+            self.assertEqual(200, self.ask("x")[0])
+        self.assertLess(self.resident_bytes() - before, 20_000_000)
+        self.assertNotIn("xxx", self.process.log)
+
+    def resident_bytes(self) -> int:
+        """The memory of the proxy."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class LifeTests(WrapCase):

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -33,7 +34,7 @@ def place() -> str:
     return words[-1]
 
 
-def answer(connection: ServerConnection, request: Request) -> Response | None:
+async def answer(connection: ServerConnection, request: Request) -> Response | None:
     """Answer everything but WebSockets."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return None
@@ -41,6 +42,10 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     query = parse_qs(url.query)
     if url.path == "/end":
         os._exit(int(query["status"][0]))
+    if url.path == "/hang":
+        await asyncio.sleep(3600)
+    if url.path == "/flood":
+        threading.Thread(target=flood, args=(int(query["lines"][0]),), daemon=True).start()
     if url.path == "/go":
         headers = Headers({"Location": "/elsewhere", "Content-Length": "0"})
         return Response(302, "Found", headers, b"")
@@ -56,6 +61,13 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = "application/json"
     return response
+
+
+def flood(lines: int) -> None:
+    """Print very much, and then that it is over."""
+    for _ in range(lines):
+        print("x" * 100)
+    print("the flood is over", file=sys.stderr, flush=True)
 
 
 def choose(_: ServerConnection, offers: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -78,6 +90,8 @@ async def main() -> None:
     print("said on the error output", file=sys.stderr, flush=True)
     if "--tell-token" in sys.argv:
         print("the token is", os.environ["JUPYTERHUB_API_TOKEN"], flush=True)
+    if "--talkative" in sys.argv:
+        flood(20_000)
     if "--stubborn" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
