@@ -37,6 +37,7 @@ from proxyd.hub.visitors import Visitors
 from proxyd.interfaces import IAuthenticator
 from proxyd.kinds import Kind
 from proxyd.model.auth import Admit, Answer, AuthConfig, Identity, Strip, Verdict
+from proxyd.option import Rate
 
 if TYPE_CHECKING:
     from proxyd.core.forward import Peer
@@ -89,7 +90,8 @@ class HubAuthenticator:
         key, client_id = environment.cookie_key(), settings.oauth.client_id.encode()
         self._logins = Sealer(key, b"hub login", client_id)
         self._attempts = Sealer(key, b"hub attempt", client_id)
-        self._used: Remembered[str, bool] = Remembered(_MAX_USED)
+        # A state that was taken is used up, whichever process took it.
+        self._used = environment.counting.buckets(Rate(1, ATTEMPT_SECONDS), b"hub attempt:")
         # Of attempts whose cookies were taken away when another tab was quicker.
         self._next_urls: Remembered[str, str] = Remembered(_MAX_USED)
         self._begun_at = float("-inf")
@@ -272,7 +274,7 @@ class HubAuthenticator:
         states = {name: value for name, value in cookies if self._cookies.is_state(name)}
         contents = (self._attempts.unseal(value, now) for value in states.values())
         attempts = [Attempt.from_content(content) for content in contents if content is not None]
-        own = [attempt for attempt in attempts if attempt is not None and not self._used.get(attempt.state, now)]
+        own = [attempt for attempt in attempts if attempt is not None and not self._is_used(attempt)]
         step = call_back(query, own, is_logged_in=False)
         if isinstance(step, Refusal) and step.status == 403 and await self._is_logged_in(cookies):
             known = [attempt for attempt in attempts if attempt is not None]
@@ -284,7 +286,7 @@ class HubAuthenticator:
         if isinstance(step, GoOn):
             return self._go_to(step.next_url)
         deletions = tuple(self._deletion(name, head, peer) for name in states)
-        self._used.put(step.attempt.state, True, now + ATTEMPT_SECONDS)
+        self._used.take(step.attempt.state.encode(), self._environment.seconds())
         try:
             token = await self._exchange(step, _session(cookies))
         except HubError as error:
@@ -298,6 +300,9 @@ class HubAuthenticator:
         return self._go_to(
             step.attempt.next_url, *deletions, self._line(self._cookies.session, value, lifetime, head, peer)
         )
+
+    def _is_used(self, attempt: Attempt) -> bool:
+        return self._used.wait(attempt.state.encode(), self._environment.seconds()) > 0
 
     async def _exchange(self, step: Exchange, session: bytes) -> bytes:
         token = await self._client.exchange(step.form(self._settings.oauth))

@@ -28,6 +28,9 @@ from proxyd.workers.link import Link
 
 # How often the controller hears that something happens: much less than any idle time.
 _TOUCH_SECONDS = 0.5
+# A lease is kept for so long after its last use: who asks one thing after the other would wait for the controller each
+# time. It is short beside any idle time.
+_REST_SECONDS = 0.25
 # What a server prints goes on being told for so long, in case that somebody comes back for it.
 _FOLLOW_SECONDS = 60.0
 
@@ -43,6 +46,8 @@ class _Held:
         self.spec = spec
         self.users = 0
         self.is_touched = False
+        self.rests_since = 0.0
+        self.rest_call: Any = None
 
 
 @implementer(ILease)
@@ -258,17 +263,41 @@ class LinkedSupervisor:
             self._link.tell("touch", held.number)
 
     def release(self, held: _Held) -> None:
-        """One user less; with the last one it goes back."""
+        """One user less; some time after the last one it goes back."""
         held.users -= 1
-        if not held.users:
-            self._retire(held)
-            self._tell_touch(held)
-            self._link.tell("release", held.number)
+        if held.users:
+            return
+        if self._held.get(held.name) is not held or held.spec.max_lifetime:  # which waits for such a moment
+            self._give_back(held)
+            return
+        held.rests_since = self._clock.seconds()
+        if held.rest_call is None:
+            held.rest_call = self._clock.callLater(_REST_SECONDS, self._rested, held)
+
+    def _rested(self, held: _Held) -> None:
+        held.rest_call = None
+        if held.users:
+            return
+        left = held.rests_since + _REST_SECONDS - self._clock.seconds()
+        if left > 0:
+            held.rest_call = self._clock.callLater(left, self._rested, held)
+        else:
+            self._give_back(held)
+
+    def _give_back(self, held: _Held) -> None:
+        if self._held.get(held.name) is held:
+            del self._held[held.name]
+        if held.rest_call is not None:
+            held.rest_call.cancel()
+            held.rest_call = None
+        self._tell_touch(held)
+        self._link.tell("release", held.number)
 
     def _retire(self, held: _Held) -> None:
         """Share it with nobody any more."""
-        if self._held.get(held.name) is held:
-            del self._held[held.name]
+        del self._held[held.name]
+        if not held.users:
+            self._give_back(held)
 
     # Ruling.
 

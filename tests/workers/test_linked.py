@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 from proxyd.errors import LinkRefusedError, ServerStartError, UnknownServerError
 from proxyd.interfaces import ILease, IServerSupervisor
 from proxyd.model.servers import Place, ServerSpec
-from proxyd.option import Port, ServerName
+from proxyd.option import Port, Seconds, ServerName
 from proxyd.testing.servers import ScriptedSupervisor
 from proxyd.workers.leases import Generations, ServerDesk
 from proxyd.workers.linked import LinkedSupervisor
@@ -49,6 +49,11 @@ class LinkedSupervisorTests(SynchronousTestCase):
     def _desk(self, name: str) -> Any:
         return lambda content: getattr(self.desk, f"on_{name}")(1, content)
 
+    def rest(self) -> None:
+        """Let so much time pass that a lease that nobody uses is given back."""
+        self.clock.advance(0.3)
+        self.links.pump()
+
     def ready(self) -> None:
         self.real.become_ready("lab", PLACE)
         self.links.pump()
@@ -80,6 +85,8 @@ class LinkedSupervisorTests(SynchronousTestCase):
             lease.release()
             lease.release()
         self.links.pump()
+        self.assertEqual(self.real.in_use, 1)
+        self.rest()
         self.assertEqual(self.real.in_use, 0)
         self.linked.lease("lab")
         self.links.pump()
@@ -143,10 +150,44 @@ class LinkedSupervisorTests(SynchronousTestCase):
         self.clock.advance(0.6)
         self.links.pump()
         self.assertEqual(self.real.leases[0].touches, 1)
+        lease.touch()
         lease.release()
         lease.touch()
-        self.links.pump()
+        self.rest()
         self.assertEqual((self.real.leases[0].touches, self.real.leases[0].is_released), (2, True))
+
+    def test_one_request_after_the_other(self) -> None:
+        """Is no question for the controller each time; when they end, the lease goes back."""
+        self.ready()
+        asked = self.linked.lease("lab")
+        self.links.pump()
+        self.successResultOf(asked).release()
+        for _ in range(10):
+            self.clock.advance(0.2)
+            self.links.pump()
+            self.successResultOf(self.linked.lease("lab")).release()
+        self.assertEqual((self.real.asked, self.real.in_use), (["lab"], 1))
+        self.rest()
+        self.assertEqual(self.real.in_use, 0)
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.getTime() < 5], [])
+
+    def test_a_lease_that_rests_goes_back_when_it_has_to(self) -> None:
+        """With another configuration, when the server ends, and where a life-time waits for such a moment."""
+        old = {ServerName("old"): ServerSpec(command=("old",), max_lifetime=Seconds(60))}
+        self.real.replace({**SPECS, **old})
+        self.linked.replace({**SPECS, **old})
+        self.generations.begin(2, {**SPECS, **old})
+        self.real.become_ready("old", Place(4712))
+        self.ready()
+        for name in ("old", "lab"):
+            asked = self.linked.lease(name)
+            self.links.pump()
+            self.successResultOf(asked).release()
+            self.links.pump()
+        self.assertEqual([lease.is_released for lease in self.real.leases], [True, False])
+        self.linked.replace(old)
+        self.links.pump()
+        self.assertEqual(self.real.in_use, 0)
 
     def test_a_server_that_ends_is_not_shared(self) -> None:
         """Who comes then asks the controller, which starts it again."""
