@@ -44,6 +44,8 @@ _SECRETS = re.compile(r"(?i)\b((?:token|bearer|basic) +(?=\S{16})|(?:token|passp
 
 # RFC 3986 §3.2.1: user and password in a URL.
 _USER = re.compile(r"://[^/?#@\s]*@")
+# RFC 3986 §3.4: in the query of an upstream's URL there is, more often than not, a key.
+_QUERY = re.compile(r"(://[^\s?\"'<>]*\?)[^\s\"'<>]+")
 
 
 class LineWriter:
@@ -263,7 +265,8 @@ def _words(event: LogEvent) -> str:
 
 def redact(words: str) -> str:
     """Take what looks like a credential out of a line, and what could forge one."""
-    words = _USER.sub("://[redacted]@", words) if "@" in words else words
+    if "://" in words:
+        words = _QUERY.sub(r"\1[redacted]", _USER.sub("://[redacted]@", words))
     return _SECRETS.sub(r"\1[redacted]", _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", words))
 
 
@@ -299,6 +302,11 @@ _FACTS = (
 )
 
 
+def _told(fact: object) -> object:
+    """A fact for itself, which may say no more than it does in the words of its event."""
+    return fact if fact is None or isinstance(fact, int | float) else _bounded(redact(str(fact)))
+
+
 def _json_line(event: LogEvent, level: str, _colors: bool) -> str:
     entry = {
         "time": timestamp(event["log_time"]),
@@ -306,5 +314,5 @@ def _json_line(event: LogEvent, level: str, _colors: bool) -> str:
         "logger": event.get("log_namespace", "-"),
         "message": _bounded(_words(event)),
     }
-    entry |= {fact: event[fact] for fact in _FACTS if fact in event}
-    return json.dumps(entry, default=str) + "\n"
+    entry |= {fact: _told(event[fact]) for fact in _FACTS if fact in event}
+    return json.dumps(entry) + "\n"

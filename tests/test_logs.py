@@ -244,6 +244,15 @@ class LogObserverTests(SynchronousTestCase):
         Logger(namespace="proxyd.test", observer=observer).info("hello")
         self.assertEqual(json.loads(written[0])["worker"], 2)
 
+    def test_facts_are_no_leak(self) -> None:
+        """What is told beside the words of a JSON line says no more than they do, and is no longer."""
+        facts = {"upstream": "http://me:secret@h/?key=secret", "route": "/x" * 5000, "peer": None, "seconds": 0.5}
+        entry = json.loads(self.lines("json", **facts)[0])
+        self.assertEqual(
+            ("http://[redacted]@h/?[redacted]", None, 0.5), (entry["upstream"], entry["peer"], entry["seconds"])
+        )
+        self.assertEqual(4096, len(entry["route"]))
+
     def test_colors(self) -> None:
         """On a terminal the level is in color."""
         self.assertIn("\x1b[33mwarn\x1b[0m: ", self.lines("chp", colors=True)[1])
@@ -297,6 +306,9 @@ class RedactTests(SynchronousTestCase):
             "GET /?token=abc&x=1": "GET /?token=[redacted]&x=1",
             "password='x'": "password='x'",
             "to http://me:secret@h:1/x@y": "to http://[redacted]@h:1/x@y",
+            "to http://me:secret@h/x?key=secret, and on": "to http://[redacted]@h/x?[redacted] and on",
+            "'http+unix://%2Fs/x?a=b'? yes": "'http+unix://%2Fs/x?[redacted]'? yes",
+            "http://h/? and http://h?": "http://h/? and http://h?",
             "to http://h/x@y and me@h": "to http://h/x@y and me@h",
             "the token of the API": "the token of the API",
             "a\x1b[2Jb\rc": r"a\x1b[2Jb\x0dc",
