@@ -48,9 +48,6 @@ from proxyd.workers.replicas import RouteReplica
 from proxyd.workers.reports import REPORT_SECONDS, Numbers, Touches, process_costs
 from proxyd.workers.static import make_meters, static_routes
 
-# A worker without a controller: nobody would end it, if what it serves never ends.
-_LOST_DRAIN_SECONDS = 30.0
-
 
 class WorkerService:
     """Serves as its controller says, over `link`, once there is one. `end` ends the process.
@@ -296,7 +293,7 @@ class WorkerService:
                 {
                     "routes": self.touches.take(),
                     "activity": self.activity.last,
-                    "numbers": self._numbers(data_path).as_json(),
+                    "numbers": self._numbers(None).as_json(),
                 },
             )
 
@@ -304,11 +301,12 @@ class WorkerService:
         """What there is to be counted, now."""
         return None if self.data_path is None else self._numbers(self.data_path).as_json()
 
-    def _numbers(self, data_path: DataPath) -> Numbers:
+    def _numbers(self, data_path: DataPath | None) -> Numbers:
+        """What is counted; with the gauges, which take a moment for each connection, if `data_path` is given."""
         cpu_seconds, resident_bytes = process_costs()
         return Numbers(
             meters=self.meters,
-            gauges=data_path.gauges(),
+            gauges=None if data_path is None else data_path.gauges(),
             stalls=self._stalls.count,
             dropped_lines=self._dropped_before + (self._access_writer or self.writer).dropped,
             lag=self._lag.seconds,
@@ -367,7 +365,7 @@ class WorkerService:
     def _link_lost(self) -> None:
         if not self._is_ending:
             self._log.error("the controller is gone: finishing what is being served, and ending")
-            self.on_drain(_LOST_DRAIN_SECONDS)
+            self.on_drain(self._config.drain_seconds if self.data_path is not None else 0.0)
 
     def close(self) -> None:
         """Cut what is left, and end the process."""
