@@ -92,4 +92,4 @@ class RouteReader:
             text = _encode(members)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
-        return Route.told(key, text, host.lower().removesuffix("."), options, skipped=skipped)
+        return Route.told(key, text, host.lower().removesuffix("."), options, segments=skipped)

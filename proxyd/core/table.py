@@ -93,11 +93,14 @@ class RouteTable:
         self.revision = change.revision
         self.version += 1
         before = self._changing.pop(change.key, None)
+        place = None
         if change.route is not None:
             self._changing[change.key] = change.route
-            self._set(change.route, now if change.last_activity is None else min(change.last_activity, now))
-        if before is not None and (change.route is None or _place(before) != _place(change.route)):
-            self._uncover(_place(before), now)
+            place = _place(change.route)
+            moment = now if change.last_activity is None else min(change.last_activity, now)
+            _set(self._trees, place, Entry(change.route, moment))
+        if before is not None and (place_before := _place(before)) != place:
+            self._uncover(place_before, now)
 
     def rebuild(self, changes: Sequence[Change], now: float) -> Iterator[None]:
         """Carry many changes out at once: aside, all of them in force at one step of this iterator.
@@ -118,13 +121,14 @@ class RouteTable:
         for index, route in enumerate(changing.values()):
             if index % _ROUTES_A_STEP == 0:
                 yield
-            entry = self._at(_place(route)) if route.key not in times else None
-            _set(trees, entry or Entry(route, times[route.key]))
+            place = _place(route)
+            entry = self._at(place) if route.key not in times else None
+            _set(trees, place, entry or Entry(route, times[route.key]))
         for place, route in self._static.items():
             if _get(trees, place) is None:
                 entry = self._at(place)
                 is_kept = entry is not None and entry.route == route and self.posted(entry.route.key) is None
-                _set(trees, entry if entry is not None and is_kept else Entry(route, now))
+                _set(trees, place, entry if entry is not None and is_kept else Entry(route, now))
         retired = self._trees.values()
         self._trees, self._default, self._changing = trees, trees[""], changing
         self.version += len(changes)
@@ -139,7 +143,8 @@ class RouteTable:
         """Replace the static routes; one that stays as it was keeps its entry."""
         self.version += 1
         before = self._static
-        self._static = {_place(route): route for route in routes}
+        places = {id(route): place for place, route in before.items()}
+        self._static = {places.get(id(route)) or _place(route): route for route in routes}
         for place in before.keys() | self._static.keys():
             old, new = before.get(place), self._static.get(place)
             # Of 100,000 routes most are the same objects, and need not be compared.
@@ -154,13 +159,10 @@ class RouteTable:
     def _at(self, place: _Place) -> Entry | None:
         return _get(self._trees, place)
 
-    def _set(self, route: Route, now: float) -> None:
-        _set(self._trees, Entry(route, now))
-
     def _uncover(self, place: _Place, now: float) -> None:
         static = self._static.get(place)
         if static is not None:
-            self._set(static, now)
+            _set(self._trees, place, Entry(static, now))
             return
         host, segments = place
         tree = self._trees[host]
@@ -179,9 +181,9 @@ def _get(trees: dict[str, PrefixTree[Entry]], place: _Place) -> Entry | None:
     return tree.get(segments) if tree is not None else None
 
 
-def _set(trees: dict[str, PrefixTree[Entry]], entry: Entry) -> None:
-    route = entry.route
-    tree = trees.get(route.host)
+def _set(trees: dict[str, PrefixTree[Entry]], place: _Place, entry: Entry) -> None:
+    host, segments = place
+    tree = trees.get(host)
     if tree is None:
-        tree = trees[route.host] = PrefixTree()
-    tree.set(route.segments, entry)
+        tree = trees[host] = PrefixTree()
+    tree.set(segments, entry)

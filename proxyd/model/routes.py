@@ -180,14 +180,21 @@ class Route:
 
     @classmethod
     def told(
-        cls, key: str, members: str, host: str = "", options: RouteOptions = INHERITED, *, skipped: int = 0
+        cls,
+        key: str,
+        members: str,
+        host: str = "",
+        options: RouteOptions = INHERITED,
+        *,
+        segments: tuple[str, ...] | int = 0,
     ) -> Route:
-        """The route whose upstream is the `target` of the members, and its segments those of the key after `skipped`.
+        """The route whose upstream is the `target` of the members.
 
-        `skipped` is 1 where the first one is the host, else 0.
+        Its segments are those of the key, without the first one if `segments` is 1; or those that somebody keeps
+        anyway.
         """
         route = cls.__new__(cls)
-        route.__attrs_init__(key, host, options, members, upstream=None, segments=skipped)
+        route.__attrs_init__(key, host, options, members, upstream=None, segments=segments)
         return route
 
     @property

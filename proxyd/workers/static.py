@@ -17,7 +17,8 @@ def static_route(key: str, spec: RouteSpec) -> Route:
     """The route that a key and a section of the file describe."""
     options = RouteOptions(**{field.name: getattr(spec, field.name) for field in attrs.fields(RouteOptions)})
     members = json.dumps({"target": spec.upstream, "static": True})
-    return Route.told(key, members, place_of(key)[0], options)
+    host, segments = place_of(key)
+    return Route.told(key, members, host, options, segments=segments)  # the table keeps them for each static route
 
 
 def static_routes(

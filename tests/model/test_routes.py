@@ -122,7 +122,7 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual((told.upstream.host, told.upstream.port, told.segments), ("h", 1, ("a", "b")))
         self.assertEqual((said._upstream, said._segments), (None, 0))
         hosted = Route("/h.org/b", Upstream.parse("http://h:1"), ("b",), "h.org", INHERITED, '{"target": "http://h:1"}')
-        self.assertEqual(hosted, Route.told("/h.org/b", '{"target": "http://h:1"}', "h.org", skipped=1))
+        self.assertEqual(hosted, Route.told("/h.org/b", '{"target": "http://h:1"}', "h.org", segments=1))
         self.assertEqual(hosted.segments, ("b",))
 
     def test_what_they_do_not_tell(self) -> None:
@@ -141,7 +141,7 @@ class RouteTests(SynchronousTestCase):
     def test_depth(self, key: str, is_hosted: bool) -> None:
         """Is the number of segments, whatever the key looks like."""
         skipped = int(is_hosted and bool(place_of(key)[1]))
-        route = Route.told(key, "{}", skipped=skipped)
+        route = Route.told(key, "{}", segments=skipped)
         self.assertEqual(route.depth, len(route.segments))
         self.assertEqual(route.segments, place_of(key)[1][skipped:])
 
