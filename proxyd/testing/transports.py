@@ -198,6 +198,12 @@ class MemoryTransport:
         self._buffer = b""
         self._end_later(ConnectionAborted)
 
+    def connectionLost(self, reason: Failure) -> None:
+        """Be cut by the end of the reactor."""
+        if self.connected:
+            self.connected = self.is_reading = False
+            self.protocol.connectionLost(reason)
+
     def getPeer(self) -> IPv4Address | UNIXAddress:
         """Where the peer is; an empty address is a unix socket."""
         return IPv4Address("TCP", self._address, 54321) if self._address else UNIXAddress(None)
