@@ -308,14 +308,15 @@ class _Connection(_End):
 class Stage:
     """A recording upstream, and clients of a proxy in front of it; a context manager.
 
-    `patience` is how long a case may take, in seconds. A client waits no longer than `delay` for the upstream to get
-    the beginning of a request; 0 is for ever: that is for proxies that collect requests first.
+    `patience` is how long a case may take, in seconds. `delay` is for proxies that follow other rules than ours: a
+    client waits no longer than that for the upstream to get the beginning of a request (some collect requests first),
+    nor for an end behind what it got; an upstream that has said everything closes then. 0: everybody waits.
     """
 
     def __init__(self, patience: float = 30.0, delay: float = 0.0) -> None:
         self._patience = patience
         self._delay = delay
-        self._began = 0.0
+        self._began = self._last_event = 0.0
         self._poll = select.epoll()
         self._ends: dict[int, _End] = {}
         self._connections: list[_Connection] = []
@@ -391,13 +392,17 @@ class Stage:
             connection.begin()
         sock = socket.create_connection(("127.0.0.1", port), self._patience)
         client = self._client = _Client(self, case, sock, context)
-        self._began = time.monotonic()
+        self._began = self._last_event = time.monotonic()
         deadline = self._began + self._patience
         client.advance()
         while not self._is_over(case, client):
             if not self._turn(deadline):
                 outcome.problems.append("the client waits in vain")
                 break
+            if self._delay and self._is_quiet(client) and not self._end_upstreams():
+                self._read(case, client)
+                if any(each.is_complete and each.status >= 200 for each in outcome.responses):
+                    break
         self._read(case, client)
         outcome.end = client.end
         client.close("ours")
@@ -412,6 +417,8 @@ class Stage:
         ready = self._poll.poll(max(min(left, self._delay or left), 0))
         if not ready and left <= (self._delay or left):
             return False
+        if ready:
+            self._last_event = time.monotonic()
         for number, events in ready:
             if number == self._listening.fileno():
                 self._accept()
@@ -430,6 +437,20 @@ class Stage:
             if connection.end:
                 self.connection_ended(connection)
         return True
+
+    def _is_quiet(self, client: _Client) -> bool:
+        """Whether nobody has said anything for a while, though the client has said everything."""
+        return client.is_idle and time.monotonic() - self._last_event >= self._delay
+
+    def _end_upstreams(self) -> bool:
+        """End the connections of an upstream that has followed its script to the end; False if there are none."""
+        ended = [each for each in self._connections if self.script and each.is_idle and each.stream]
+        for connection in ended:
+            connection.close("ours")
+            self.connection_ended(connection)
+        if ended:
+            self._last_event = time.monotonic()
+        return bool(ended)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.hostile.cases import REFUSALS, Case, Seen
+from tests.hostile.cases import FAULTS, REFUSALS, Case, Seen
 from tests.hostile.stage import SENTINEL_TARGET, Outcome, echo
 from tests.hostile.strict import Request, Response
+from tests.hostile.witnesses import disagreements
 
 
 def problems_of(case: Case, outcome: Outcome, *, ours: bool = True) -> list[str]:
@@ -16,6 +17,26 @@ def problems_of(case: Case, outcome: Outcome, *, ours: bool = True) -> list[str]
     problems += _upstream_problems(case, outcome, ours=ours)
     problems += _client_problems(case, outcome, ours=ours)
     return problems
+
+
+def is_tolerable(case: Case, outcome: Outcome) -> bool:
+    """Whether a proxy that takes what should be refused makes something of it that nobody can misunderstand.
+
+    What the upstream got is well-formed and read alike by all witnesses; what the client got is well-formed and whole,
+    and there is one answer for each request.
+    """
+    allowed = case.statuses[-1] if case.statuses else frozenset()
+    if outcome.problems or case.is_cut or case.tunnel is not None or not allowed & (REFUSALS | FAULTS):
+        return False
+    if any(disagreements(stream) for stream in outcome.streams):
+        return False
+    finals = [each for each in outcome.responses if each.status >= 200]
+    if outcome.rest or outcome.tunnelled or not finals or not all(each.is_complete for each in finals):
+        return False
+    passed = [each for each in finals if each.status == 200]
+    if case.script:
+        return len(finals) == len(case.statuses) + outcome.sentinel
+    return [each.body for each in passed] == [echo(each) for each in outcome.requests if each.method != b"HEAD"]
 
 
 def _upstream_problems(case: Case, outcome: Outcome, *, ours: bool) -> list[str]:

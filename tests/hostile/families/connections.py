@@ -143,6 +143,9 @@ _BACK = b"\x81\x05hello"
 _HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+_NO_UPGRADE = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+
+
 def _tunnel(
     name: str, *sends: Step, script: tuple[Step, ...] = (SWITCHING,), to_upstream: bytes = b"", to_client: bytes = b""
 ) -> Case:
@@ -259,6 +262,19 @@ UPGRADE = family(
         closes=True,
         forwarded=(Seen(has=((b"upgrade", b"websocket"),)),),
         script=(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",),
+    ),
+    refused("bad-target", head(*_LINES, start=b"GET get HTTP/1.1")),
+    refused("target-with-fragment", head(*_LINES, start=b"GET /get#x HTTP/1.1")),
+    refused("connect", head(*_LINES, start=b"CONNECT /get HTTP/1.1"), status=405),
+    _no_tunnel(
+        "of-a-target-with-dots", _NO_UPGRADE, status=403, request=head(*_LINES, start=b"GET /x/../get HTTP/1.1")
+    ),
+    Case(
+        name="of-another-route",
+        sends=(head(*_LINES, start=b"GET /x/%2e%2e/closed HTTP/1.1") + _HIDDEN,),
+        statuses=(frozenset({502}),),
+        closes=True,
+        for_peers=False,
     ),
     refused("with-a-length", HANDSHAKE[:-2] + b"Content-Length: 2\r\n\r\nok"),
     refused("with-chunks", HANDSHAKE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
