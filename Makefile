@@ -20,7 +20,8 @@ test: $(VENV)/installed-test
 
 # The tests of real processes once more, each proxy with two workers.
 test-workers: $(VENV)/installed-test
-	PROXYD_TEST_WORKERS=2 $(BIN)/python -m twisted.trial --rterrors tests.integration tests.hostile
+	PROXYD_TEST_WORKERS=2 $(BIN)/python -m twisted.trial --rterrors tests.integration tests.hostile \
+		tests.faults.test_clock tests.faults.test_cuts tests.faults.test_drain tests.faults.test_upstreams
 
 test-slow: $(VENV)/installed-slow
 	$(BIN)/python -m twisted.trial --rterrors tests.slow
