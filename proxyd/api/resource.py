@@ -21,7 +21,7 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from proxyd.api.router import MethodError, PathError, Router
-from proxyd.core.pages import reason_phrase
+from proxyd.core.pages import NOT_SNIFFED, reason_phrase
 from proxyd.core.target import split_target
 from proxyd.errors import RequestError, StoreError
 from proxyd.http.request import Request
@@ -131,9 +131,9 @@ class ApiResource(Resource):
 
     def _answer(self, answer: Answer, request: Request) -> None:
         if answer.json:
-            request.answer(answer.status, [_JSON, *answer.fields], answer.json.encode())
+            request.answer(answer.status, [_JSON, NOT_SNIFFED, *answer.fields], answer.json.encode())
         elif answer.text:
-            fields = [b"Content-Type: " + answer.content_type.encode(), *answer.fields]
+            fields = [b"Content-Type: " + answer.content_type.encode(), NOT_SNIFFED, *answer.fields]
             request.answer(answer.status, fields, answer.text.encode())
         else:
             request.answer(answer.status, list(answer.fields))
@@ -149,11 +149,11 @@ class ApiResource(Resource):
         if not self._is_chp:
             members = error.members if isinstance(error, ExplainedError) else {}
             text = json.dumps({"status": error.status, "message": str(error), **members})
-            request.answer(error.status, [_JSON, *fields], text.encode())
+            request.answer(error.status, [_JSON, NOT_SNIFFED, *fields], text.encode())
         elif error.status == 403:
             request.answer(403, [])
         else:
-            request.answer(error.status, [_TEXT, *fields], str(error).encode())
+            request.answer(error.status, [_TEXT, NOT_SNIFFED, *fields], str(error).encode())
 
     def _failed(self, failure: Failure, request: Request) -> None:
         error = failure.value

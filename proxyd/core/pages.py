@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from hashlib import sha256
 from http import HTTPStatus
 
 import attrs
@@ -101,18 +103,12 @@ def html_page(fault: Fault, request_id: str) -> bytes:
         .replace("{message}", fault.message)
         .replace("{request_id}", request_id)
         .replace("{icon}", ICON_LINK)
+        .replace("{style}", _STYLE)
         .encode()
     )
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-{icon}<title>{status}: {title}</title>
-<style>
+_STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --dim: #5b6876; --paper: #f6f7f9; --card: #fff;
   --line: #dfe4ea; --mark: #c2410c }
 @media (prefers-color-scheme: dark) {
@@ -127,7 +123,15 @@ h1 { margin: 0 0 .75rem; font-size: 1.5rem; line-height: 1.3 }
 p { margin: 0 0 1.25rem }
 footer { border-top: 1px solid var(--line); padding-top: 1rem; color: var(--dim); font-size: .875rem }
 code { font-family: ui-monospace, monospace; user-select: all }
-</style>
+"""
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+{icon}<title>{status}: {title}</title>
+<style>{style}</style>
 </head>
 <body>
 <main>
@@ -138,3 +142,13 @@ code { font-family: ui-monospace, monospace; user-select: all }
 </body>
 </html>
 """
+
+NOT_SNIFFED = b"X-Content-Type-Options: nosniff"
+
+PAGE_FIELDS = (
+    b"Content-Type: text/html; charset=utf-8",
+    b"Content-Security-Policy: default-src 'none'; style-src 'sha256-%b'; img-src data:; base-uri 'none'; "
+    b"frame-ancestors 'self'" % b64encode(sha256(_STYLE.encode()).digest()),
+    NOT_SNIFFED,
+)
+"""What `html_page` has to be sent with."""

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-from proxyd.core.pages import Fault, fault_of, html_page, json_page, prefers_json, reason_phrase
+from proxyd.core.pages import (
+    NOT_SNIFFED,
+    PAGE_FIELDS,
+    Fault,
+    fault_of,
+    html_page,
+    json_page,
+    prefers_json,
+    reason_phrase,
+)
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError, UpstreamError
 
@@ -64,7 +73,8 @@ class ErrorPages:
     def answer_without_target(self, request: Request, fault: Fault) -> None:
         """Answer `request` although the error target has no page for it."""
         if self._directory is None and self._statuses == "chp":
-            request.answer(fault.status, [_TEXT, *self._fields(request, fault)], reason_phrase(fault.status))
+            fields = [_TEXT, NOT_SNIFFED, *self._fields(request, fault)]
+            request.answer(fault.status, fields, reason_phrase(fault.status))
         else:
             self._answer(request, fault)
 
@@ -96,20 +106,20 @@ class ErrorPages:
         return [*own, *(field for field in fault.fields if field != _NOT_CACHED)]
 
     def _answer(self, request: Request, fault: Fault, *, close: bool = False) -> None:
-        content_type, page = self._page(request, fault)
-        request.answer(fault.status, [content_type, *self._fields(request, fault)], page, close=close)
+        fields, page = self._page(request, fault)
+        request.answer(fault.status, [*fields, *self._fields(request, fault)], page, close=close)
 
-    def _page(self, request: Request, fault: Fault) -> tuple[bytes, bytes]:
+    def _page(self, request: Request, fault: Fault) -> tuple[tuple[bytes, ...], bytes]:
         if prefers_json(request.head.get(b"accept")):
-            return _JSON, json_page(fault, request.request_id)
+            return (_JSON, NOT_SNIFFED), json_page(fault, request.request_id)
         if self._directory is None:
-            return _HTML, html_page(fault, request.request_id)
+            return PAGE_FIELDS, html_page(fault, request.request_id)
         for name in (f"{fault.status}.html", "error.html"):
             try:
-                return _HTML, (self._directory / name).read_bytes()
+                return (_HTML, NOT_SNIFFED), (self._directory / name).read_bytes()
             except OSError:
                 continue
-        return _TEXT, reason_phrase(fault.status)
+        return (_TEXT, NOT_SNIFFED), reason_phrase(fault.status)
 
 
 def _wants_no_page(request: Request) -> bool:

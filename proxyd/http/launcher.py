@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from proxyd.core.launcher import route_cards, server_cards, servers_info
+from proxyd.core.pages import NOT_SNIFFED
 from proxyd.core.serverpages import start_page
 from proxyd.core.target import decode_path, key_of
 from proxyd.errors import RequestError, UnknownServerError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _NOT_CACHED = b"Cache-Control: no-store"
 # A picture may be SVG, which is a document that can do things when it is opened by itself.
 _ICON = (
-    b"X-Content-Type-Options: nosniff",
+    NOT_SNIFFED,
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; sandbox",
     b"Cache-Control: private, max-age=300",
 )
@@ -84,7 +85,7 @@ class LauncherResource(StreamingResource):
 
     def _answer_info(self, request: Request) -> None:
         body = json.dumps(servers_info(self._supervisor.specs(), self._base_url)).encode()
-        request.answer(200, [b"Content-Type: application/json", _NOT_CACHED], body)
+        request.answer(200, [b"Content-Type: application/json", _NOT_CACHED, NOT_SNIFFED], body)
 
     def _answer_icon(self, request: Request, name: str) -> None:
         spec = self._supervisor.specs().get(name)

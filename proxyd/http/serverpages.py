@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from proxyd.core.client import is_local
 from proxyd.core.head import RequestHead
 from proxyd.core.launcher import best_state
-from proxyd.core.pages import Fault, prefers_json, reason_phrase
+from proxyd.core.pages import NOT_SNIFFED, Fault, prefers_json, reason_phrase
 from proxyd.core.serverpages import failed_page, waiting_page
 from proxyd.errors import ServerStartError, UnknownServerError
 from proxyd.http.request import Request
@@ -26,6 +26,8 @@ from proxyd.interfaces import ILease, IServerSupervisor
 # The page of a server that starts comes back on its own when the start has failed: at once with scripts, within 3 s
 # without. It has to find the failure then, and not start the server once more, and so on for ever.
 FAILURE_SECONDS = 10.0
+
+_JSON = (b"Content-Type: application/json", b"Cache-Control: no-store", NOT_SNIFFED)
 
 
 class ServerPages:
@@ -111,7 +113,7 @@ class ServerPages:
             if lines is not None:
                 members["lines"] = lines
             body = json.dumps({**members, "request_id": request.request_id}).encode() + b"\n"
-            request.answer(fault.status, [b"Content-Type: application/json", b"Cache-Control: no-store", *fields], body)
+            request.answer(fault.status, [*_JSON, *fields], body)
         else:
             page = failed_page(error.server, reason, lines, request.request_id)
             request.answer(fault.status, [*page.fields, *fields], page.body)

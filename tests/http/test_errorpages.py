@@ -34,6 +34,8 @@ class BuiltInPageTests(DataPathTestCase):
         self.assertIn(b"Content-Type: text/html; charset=utf-8\r\n", answer)
         self.assertIn(b"404: Not Found", answer)
         self.assertIn(b"Cache-Control: no-store\r\n", answer)
+        self.assertIn(b"\r\nContent-Security-Policy: default-src 'none'; ", answer)
+        self.assertIn(b"\r\nX-Content-Type-Options: nosniff\r\n", answer)
         for sent in (b"(scr)", b"evil"):
             self.assertNotIn(sent, answer)
 
