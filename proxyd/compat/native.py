@@ -248,7 +248,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         allow_anonymous=options.authtype == "none",
         health=Health(live=UrlPath(""), ready=UrlPath("")),
         timeouts=Timeouts(response=timeout, idle=timeout),
-        route_defaults=_route_defaults(options),
+        route_defaults=_route_defaults(options, environ),
         # Only the proxy of the Hub reaches us, and it says who the client is; nobody's identity depends on it.
         trusted_proxies=(Network("0.0.0.0/0"), Network("::/0"), Network("unix")),
         log=LogSettings(level=level, access="combined" if level in {"debug", "info"} else "off"),
@@ -421,13 +421,15 @@ def _activity(options: WrapOptions, prefix: str) -> ActivitySettings:
     )
 
 
-def _route_defaults(options: WrapOptions) -> RouteOptions:
+def _route_defaults(options: WrapOptions, environ: Mapping[str, str]) -> RouteOptions:
     size = options.websocket_max_message_size
     if size < 0:
         raise WrapUsageError(f"--websocket-max-message-size: {size} is not a size")
     framing = _FRAMING.get(options.frame_ancestors)
     # Not Content-Security-Policy: that of the application would have to go.
     return RouteOptions(
+        # The proxy of the Hub has said who the client is; applications read the last address, and ours is no client's.
+        x_forwarded="off" if environ.get("JUPYTERHUB_SERVICE_URL") else None,
         websocket=RelaySettings(kind="relay", max_message_size=ByteCount(size)) if size else None,
         request_headers=HeaderChanges(remove=options.drop_header) if options.drop_header else None,
         response_headers=HeaderChanges(set={"X-Frame-Options": framing}) if framing else None,

@@ -350,6 +350,11 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual(9, websocket.max_message_size)
         self.assertEqual(3, server(setup_of("--timeout=3", "a")).ready_seconds)
 
+    def test_who_the_client_is(self) -> None:
+        """The proxy of the Hub has said so, and it stays; without a Hub, we say it."""
+        self.assertEqual("off", setup_of("a").config.route_defaults.x_forwarded)
+        self.assertIsNone(setup_of("a", JUPYTERHUB_SERVICE_URL=None).config.route_defaults.x_forwarded)
+
     def test_fields_and_frames(self) -> None:
         """What the application does not get, and who may frame its pages."""
         defaults = setup_of("a").config.route_defaults

@@ -202,13 +202,31 @@ class ServingTests(WrapCase):
     def test_paths_and_fields(self) -> None:
         """The prefix is stripped and told, the rest comes as it was written, and the client's Host stays."""
         self.wrap("{port}")
-        told = self.told("a%2Fb/%3F?a=1&b=2&a=3&flag&x=%20", "X-CDSDASHBOARDS_JH-User: forged\r\n")
+        forwarded = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https,http", "X-Forwarded-Host": "hub.test"}
+        fields = "".join(f"{name}: {value}\r\n" for name, value in forwarded.items())
+        fields += "X-CDSDASHBOARDS_JH-User: forged\r\n"
+        told = self.told("a%2Fb/%3F?a=1&b=2&a=3&flag&x=%20", fields)
         self.assertEqual("/a%2Fb/%3F?a=1&b=2&a=3&flag&x=%20", told["path"])
         headers = dict(told["headers"])
         self.assertEqual("/user/dan", headers["X-Forwarded-Prefix"])
         self.assertEqual("/user/dan", headers["X-ProxyContextPath"])
         self.assertNotIn("forged", headers.values())
         self.assertEqual("test", headers["Host"])
+        self.assertEqual(forwarded, {name: headers.get(name) for name in forwarded})  # as the Hub's proxy has set them
+
+    def test_as_jupyter_calls_it(self) -> None:
+        """`jupyter standaloneproxy` runs a program of that name, which finds its file, and has other defaults."""
+        link = self.directory / "jupyter-standaloneproxy"
+        link.symlink_to(script("proxyd"))
+        text = "c.StandaloneProxyServer.environment = lambda port: {'A': str(port)}\nc.ServerProcess.timeout = 30\n"
+        (self.directory / "jupyter_standalone_proxy_config.py").write_text(text)
+        self.process = Process(
+            self, link, "--no-authentication", "--", sys.executable, APP, "{port}", env=self.environ, cwd=self.directory
+        )
+        self.process.wait_for(lambda: accepts(self.port), "the proxy listens", PATIENCE)
+        told = self.told()
+        self.assertEqual(told["argv"][-1], told["environ"]["A"])
+        self.assertIn(b"Location: /user/dan/elsewhere\r\n", self.ask("go")[1])
 
     def test_fields_that_are_dropped_or_added(self) -> None:
         """Those that proxyd makes itself may go, too."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import requests
 from twisted.trial import unittest
@@ -50,10 +50,14 @@ class Person:
         self.session.get(f"{hub.url}/hub/login", timeout=SECONDS).raise_for_status()
         form = {"username": name, "password": "any", "_xsrf": self._xsrf()}
         self.session.post(f"{hub.url}/hub/login", data=form, timeout=SECONDS, allow_redirects=False)
-        url = f"{hub.url}/hub/api/users/{name}/tokens"
-        answer = self.session.post(url, headers={"X-XSRFToken": self._xsrf()}, timeout=SECONDS)
+        self.token, _ = self.make_token()
+
+    def make_token(self, **options: object) -> tuple[str, str]:
+        """A token of the Hub's, and under which id that is known."""
+        url = f"{self.hub.url}/hub/api/users/{quote(self.name)}/tokens"
+        answer = self.session.post(url, headers={"X-XSRFToken": self._xsrf()}, json=options, timeout=SECONDS)
         answer.raise_for_status()
-        self.token = str(answer.json()["token"])
+        return str(answer.json()["token"]), str(answer.json()["id"])
 
     def _xsrf(self) -> str:
         return next(cookie.value or "" for cookie in self.session.cookies if cookie.name == "_xsrf")
@@ -227,6 +231,8 @@ class CredentialTests(unittest.SynchronousTestCase):
             self._look_at_websockets()
             self._look_at_a_named_server()
             self._look_at_a_service()
+            self._show_what_is_no_token_any_more()
+            self._have_a_difficult_name()
             self._be_in_many_tabs()
             self._let_the_hub_hang()
         for secret in (robot, self.alice.token):
@@ -346,6 +352,40 @@ class CredentialTests(unittest.SynchronousTestCase):
         self.assertEqual(403, requests.post(f"{self.hub.url}/services/board/x", timeout=SECONDS).status_code)
         bob = Person(self.hub, "bob")
         self.assertEqual(403, bob.session.get(f"{self.hub.url}/services/board/x", timeout=SECONDS).status_code)
+
+    def _show_what_is_no_token_any_more(self) -> None:
+        """One that was taken away, one whose time is over, and one that never was."""
+        revoked, identity = self.alice.make_token()
+        expired, _ = self.alice.make_token(expires_in=1)
+        url = f"{self.hub.url}/hub/api/users/alice/tokens/{identity}"
+        requests.delete(url, headers=self.fields, timeout=SECONDS).raise_for_status()
+
+        def is_over() -> bool:
+            fields = {"Authorization": f"token {expired}"}
+            return requests.get(f"{self.hub.url}/hub/api/user", headers=fields, timeout=SECONDS).status_code == 403
+
+        wait_for(is_over, "the end of a token", SECONDS, 0.2)
+        for token in (revoked, expired, "0" * 32):
+            for scheme in ("token", "Bearer"):
+                fields = {"Authorization": f"{scheme} {token}", "Accept": "application/json"}
+                answer = requests.get(f"{self.hub.url}/user/alice/x", headers=fields, timeout=SECONDS)
+                self.assertEqual(403, answer.status_code)
+                self.assertNotIn(token, answer.text)
+
+    def _have_a_difficult_name(self) -> None:
+        """Its escapes are in the prefix, in the names of cookies, and in the address that the Hub calls back."""
+        name = "josé x@y+z"
+        person = Person(self.hub, name)
+        prefix = f"/user/{quote(name, safe='@')}/"
+        told = person.arrive(f"/hub/spawn/{quote(name)}", prefix).json()
+        self.assertEqual((name, "/"), (told["environ"]["JUPYTERHUB_USER"], told["path"].partition("?")[0]))
+        self.assertEqual(prefix.rstrip("/"), dict(told["headers"])["X-Forwarded-Prefix"])
+        other = person.get(f"/user/{quote(name, safe='')}/x%2Fy?z=%20")
+        self.assertEqual((301, f"{prefix}x%2Fy?z=%20"), (other.status_code, other.headers["Location"]))
+        url = f"{self.hub.url.replace('http', 'ws', 1)}{prefix}socket"
+        fields = {"Cookie": person.cookies_for(f"{prefix}socket"), "Origin": self.hub.url}
+        with connect(url, additional_headers=fields, open_timeout=SECONDS) as websocket:
+            self.assertNotIn("Cookie", dict(json.loads(websocket.recv(SECONDS))["headers"]))
 
     def _be_in_many_tabs(self) -> None:
         """Twenty at once find out that nobody is logged in, and in the end each is where it wanted to be."""
