@@ -35,6 +35,11 @@ class Application(BaseHTTPRequestHandler):
             os.kill(os.getpid(), 9)
         if self.headers.get("Upgrade", "").lower() == "websocket" and self.command == "GET":
             self.converse()
+        elif self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif self.path == "/stream":
             self.stream()
         else:
