@@ -140,13 +140,20 @@ class ReloadTests(TlsCase):
 
     def test_listeners_change_their_ways(self) -> None:
         """PROXY headers, TLS of the API, and how many may wait: nobody is refused, and who is there goes on."""
+        self.assert_listeners_change(workers=1)
+
+    def test_listeners_of_workers_change_their_ways(self) -> None:
+        """Those of all of them."""
+        self.assert_listeners_change(workers=2)
+
+    def assert_listeners_change(self, workers: int) -> None:
         upstream = ScriptedUpstream(self, Application())
         tls = f"{{certificates: [{{certificate: {self.issued.certificate}, key: {self.issued.key}}}]}}"
 
         def settings(proxied: str, api_tls: str, backlog: int) -> str:
             return (
                 f"listeners: [{{kind: http, port: 0, proxy_protocol: {proxied}, backlog: {backlog}}}]\n"
-                f"api: {{port: 0, open: true{api_tls}}}\nroutes: {{/: '{upstream.url}'}}\n"
+                f"api: {{port: 0, open: true{api_tls}}}\nroutes: {{/: '{upstream.url}'}}\nworkers: {workers}\n"
             )
 
         process = self.serve(settings("false", "", 512))
