@@ -190,6 +190,15 @@ class TableTests(SynchronousTestCase):
         self.assertEqual((again.route.upstream.host, again.last_activity), ("static", 3.0))
         self.assertIsNot(again, first)
 
+    def test_posted_routes_are_those_that_changes_brought(self) -> None:
+        """Without the static ones."""
+        self.table.set_static([route("/a"), route("/b")], 1.0)
+        self.put(route("/a", "http://api"))
+        self.put(route("/c"))
+        self.delete("/c")
+        self.assertEqual([posted.upstream.host for posted in self.table.posted_routes], ["api"])
+        self.assertIsNone(self.table.posted("/b"))
+
     def test_static_route_of_a_host_is_covered_under_another_key(self) -> None:
         """With host routing `/h.org/a` covers the static `h.org/a`: the place counts, not the name."""
         self.table.set_static([route("h.org/a")], 1.0)
