@@ -221,6 +221,7 @@ class Worker:
         self._served_since = math.inf
         self._heard = 0
         self._silent_beats = 0
+        self._starved = 0.0
         self._owed = 0
         self._call: Any = None
         self._reason = ""
@@ -305,7 +306,7 @@ class Worker:
         if link.heard != self._heard:
             self._heard = link.heard
             self._silent_beats = 0
-        else:
+        elif not self._was_starved(self._process):
             self._silent_beats += 1
         patience = _ANSWER_BEATS if self._owed else _SILENCE_BEATS
         if self._silent_beats >= (patience if self.is_member else _START_BEATS):
@@ -317,6 +318,11 @@ class Worker:
                 if self._respawn.is_steady(lived):
                     self._log.info("worker {worker} goes on", worker=self.number)
                     self._workers.changed()
+
+    def _was_starved(self, process: Handle) -> bool:
+        """Whether others have had the cores for most of the time since the last look: it is not to blame then."""
+        before, self._starved = self._starved, process.starved_seconds()
+        return self._starved - before > _BEAT_SECONDS / 2
 
     def _give_up(self, reason: str) -> None:
         self._log.error("worker {worker} {reason}, and is killed", worker=self.number, reason=reason)

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -25,6 +26,9 @@ class Handle(Protocol):
 
     def kill(self) -> None:
         """End it, whatever it does."""
+
+    def starved_seconds(self) -> float:
+        """For how long it could have run, in all, and others had the cores."""
 
 
 Spawn = Callable[[int, Link, Callable[[str], None]], Handle]
@@ -97,6 +101,13 @@ class _Process(ProcessProtocol):
         if self.transport is not None:
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
+
+    def starved_seconds(self) -> float:
+        """For how long it could have run, in all, and others had the cores; 0 where the kernel does not tell."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
 
     def processEnded(self, reason: Failure) -> None:
         """It has ended."""

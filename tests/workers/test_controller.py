@@ -27,7 +27,9 @@ class Process:
         self.answers: dict[str, Any] = {}
         self.is_stuck = False
         self.is_killed = False
+        self.is_starved = False
         self._ended = ended
+        self._clock = clock
         self.links = Links(clock)
         self.links.controller = link
         self.links.worker._take_message = self._take
@@ -39,6 +41,9 @@ class Process:
 
     def kill(self) -> None:
         self.is_killed = True
+
+    def starved_seconds(self) -> float:
+        return self._clock.seconds() if self.is_starved else 0.0
 
     def end(self, reason: str = "has ended") -> None:
         """The process is over."""
@@ -202,6 +207,18 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(self.workers.replaced, 0)
         self.advance(3.0)
         self.assertEqual(self.workers.replaced, 1)
+
+    def test_a_worker_that_others_keep_from_running(self) -> None:
+        """Is not to blame: one more process to be started would not help."""
+        self.start()
+        self.processes[1].is_stuck = self.processes[1].is_starved = True
+        settled = self.workers.settled()
+        self.advance(15.0)
+        self.assertNoResult(settled)
+        self.processes[1].is_stuck = False
+        self.advance(0.1)
+        self.successResultOf(settled)
+        self.assertEqual(self.workers.replaced, 0)
 
     def test_a_controller_that_stood_still_blames_nobody(self) -> None:
         """However long that was."""
