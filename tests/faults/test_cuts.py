@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from queue import Queue
 
 from tests.faults.relay import NO_FAULT, Fault, FaultRelay
 from tests.integration.proxies import ProxyTestCase
-from tests.wire import PATIENCE_SECONDS, ScriptedUpstream, Wire
+from tests.integration.test_tls import TlsCase
+from tests.wire import PATIENCE_SECONDS, ScriptedUpstream, Wire, answering, get
 
 _HEAD = b"HTTP/1.1 200 OK\r\nX: y\r\n"
 _RESPONSES = {
@@ -190,3 +192,40 @@ class RequestTests(ProxyTestCase):
         status = client.message()[0][9:12]
         client.close()
         return status
+
+
+class TlsTests(TlsCase):
+    """Clients over TLS whose connections break off in the handshake, or behind it."""
+
+    def test_nothing_is_left(self) -> None:
+        """Wherever they break off, in either direction, nobody is kept, and nothing unexpected happens."""
+        upstream = ScriptedUpstream(self, answering())
+        process = self.serve(self.listener() + f"api: {{port: 0, open: true}}\nroutes: {{/: {upstream.url}}}\n")
+        port = self.port_of(process, "Proxying https")
+        api_port = self.port_of(process, "Proxy API at http")
+        relay = FaultRelay(self, port)
+        outcomes = Counter[bool]()
+        for direction in ("up", "down"):
+            for count in [*range(12), *range(12, 3000, 67)]:
+                for resets in (False, True):
+                    relay.up = relay.down = NO_FAULT
+                    setattr(relay, direction, Fault(after=count, resets=resets))
+                    outcomes[self.is_answered(relay.port)] += 1
+        self.assertGreater(outcomes[True], 20)
+        self.assertGreater(outcomes[False], 100)
+
+        def is_at_rest() -> bool:
+            return b"\nproxyd_open_connections 0.0\n" in get(api_port, "/metrics")[1]
+
+        process.wait_for(is_at_rest, "the end of all connections", 60, 0.2)
+        self.assertNotIn("unexpected", process.log)
+        self.assertNotIn("Traceback", process.log)
+
+    def is_answered(self, port: int) -> bool:
+        """Ask over TLS; whether there is a whole answer."""
+        with contextlib.suppress(OSError):
+            wire = self.secure(port)
+            with contextlib.closing(wire):
+                wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                return wire.message()[1] == b"ok"
+        return False
