@@ -29,9 +29,13 @@ _MAX_BACKLOG = 5000
 
 @attrs.frozen
 class Granted:
-    """A lease as a worker gets to know it: its number, the instance, its place, and of which configuration it is."""
+    """A lease as a worker gets to know it: its number, the instance, its place, and of which configuration it is.
+
+    `pid` is that of the process, 0 if it is none of proxyd's.
+    """
 
     number: int
+    pid: int
     instance: int
     port: int
     socket: str
@@ -140,7 +144,16 @@ class ServerDesk:
         self._last_number += 1
         leases[self._last_number] = lease
         generation = self._generations.of(name, lease.spec)
-        return Granted(self._last_number, lease.instance, lease.place.port, lease.place.socket, generation)
+        place = lease.place
+        return Granted(self._last_number, self._pid(name, lease), lease.instance, place.port, place.socket, generation)
+
+    def _pid(self, name: str, lease: ILease) -> int:
+        try:
+            statuses = self._supervisor.status(name)
+        except UnknownServerError:  # it has just been removed, and goes on until the lease ends
+            return 0
+        found = (each.pid for each in statuses if each.instance == lease.instance and each.place == lease.place)
+        return next(found, 0)
 
     def on_touch(self, worker: int, number: int) -> None:
         """Something happened that counts as activity."""

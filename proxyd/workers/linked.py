@@ -23,6 +23,7 @@ from proxyd.model.servers import Place, ServerSpec, ServerState, ServerStatus
 from proxyd.model.upstream import Upstream
 from proxyd.option import ServerName
 from proxyd.supervisor.news import News
+from proxyd.system.life import Life
 from proxyd.workers.leases import Generations, Granted
 from proxyd.workers.link import Link
 
@@ -38,8 +39,11 @@ _FOLLOW_SECONDS = 60.0
 class _Held:
     """A lease from the controller, shared by all who use the same instance in this worker."""
 
-    def __init__(self, number: int, name: str, instance: int, place: Place, spec: ServerSpec) -> None:
+    def __init__(
+        self, number: int, name: str, instance: int, place: Place, spec: ServerSpec, life: Life | None
+    ) -> None:
         self.number = number
+        self.life = life
         self.name = name
         self.instance = instance
         self.place = place
@@ -179,6 +183,9 @@ class LinkedSupervisor:
         if spec is None or not spec.is_reachable:
             return fail(UnknownServerError(name))
         held = self._held.get(name)
+        if held is not None and held.life is not None and held.life.is_over():
+            self._retire(held)  # the controller knows, or will know in a moment
+            held = None
         if held is not None and instance is None:
             return succeed(_Share(self, held, counts=counts))
         if instance is None and spec.instances == 1:
@@ -220,13 +227,14 @@ class LinkedSupervisor:
         if spec is None:
             self._link.tell("release", granted.number)
             raise UnknownServerError(name)
-        return _Held(granted.number, name, granted.instance, place, spec)
+        life = Life(granted.pid) if granted.pid else None
+        return _Held(granted.number, name, granted.instance, place, spec, life)
 
     def _share(self, held: _Held, name: str) -> None:
         """Everybody who waits has a part of it, and so has who comes while it is used."""
         waiting = self._waiting.pop(name, [])
         if not waiting:
-            self._link.tell("release", held.number)
+            self._give_back(held)
             return
         if self._specs.get(name) == held.spec:
             self._held[name] = held
@@ -290,6 +298,8 @@ class LinkedSupervisor:
         if held.rest_call is not None:
             held.rest_call.cancel()
             held.rest_call = None
+        if held.life is not None:
+            held.life.close()
         self._tell_touch(held)
         self._link.tell("release", held.number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -199,6 +200,24 @@ class LinkedSupervisorTests(SynchronousTestCase):
         again = self.linked.lease("lab")
         self.links.pump()
         self.assertNoResult(again)
+        self.assertEqual(self.real.asked, ["lab", "lab"])
+
+    def test_a_process_that_has_just_ended_is_not_shared(self) -> None:
+        """Nobody has told the worker yet, but it can see that."""
+        process = subprocess.Popen(["sleep", "60"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.ready()
+        self.patch(self.desk, "_pid", lambda *_: process.pid)
+        asked = self.linked.lease("lab")
+        self.links.pump()
+        self.successResultOf(asked).release()
+        self.successResultOf(self.linked.lease("lab")).release()
+        self.assertEqual(self.real.asked, ["lab"])
+        process.kill()
+        process.wait()
+        self.assertNoResult(self.linked.lease("lab"))
+        self.links.pump()
         self.assertEqual(self.real.asked, ["lab", "lab"])
 
     def test_another_configuration(self) -> None:
