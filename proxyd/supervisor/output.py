@@ -11,6 +11,9 @@ from twisted.logger import Logger, LogLevel
 from proxyd.core.checkout import masked
 
 _MAX_LINE = 64 * 1024  # bytes; what prints more without a line's end would fill the memory
+# Lines of one piece that are logged; a piece is 8 KiB, so those of whoever prints more are shorter than any that says
+# something, and each costs 15 microseconds.
+_MAX_LOGGED = 200
 _MAX_KEPT = 256 * 1024  # characters; some thousand lines, for a page that shows them
 
 
@@ -39,7 +42,7 @@ class Output:
         self._kept = 0
 
     def feed(self, stream: int, data: bytes) -> None:
-        """Bytes of one of its streams; a line that is too long is cut into several."""
+        """A piece of one of its streams; a line that is too long is cut into several."""
         partial = self._partial.setdefault(stream, bytearray())
         partial += data
         *lines, rest = partial.split(b"\n")
@@ -47,9 +50,15 @@ class Output:
             lines.append(rest[:_MAX_LINE])
             rest = rest[_MAX_LINE:]
         self._partial[stream] = rest
-        for line in lines:
+        for number, line in enumerate(lines):
             for start in range(0, len(line) or 1, _MAX_LINE):
-                self._add(stream, line[start : start + _MAX_LINE])
+                self._add(stream, line[start : start + _MAX_LINE], is_logged=number < _MAX_LOGGED)
+        if len(lines) > _MAX_LOGGED:
+            self._log.warn(
+                "[{server}] prints too much: {count} lines are left out here",
+                server=self._label,
+                count=len(lines) - _MAX_LOGGED,
+            )
 
     def finish(self) -> None:
         """The process has ended: what has no line's end is a line, too."""
@@ -67,7 +76,7 @@ class Output:
         """The last lines, the oldest first."""
         return tuple(self._lines)[-count:]
 
-    def _add(self, stream: int, line: bytes | bytearray) -> None:
+    def _add(self, stream: int, line: bytes | bytearray, *, is_logged: bool = True) -> None:
         text = line.rstrip(b"\r").decode("utf-8", "replace")
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -75,6 +84,7 @@ class Output:
         self._kept += len(text) + 1
         while self._kept > _MAX_KEPT:
             self._kept -= len(self._lines.popleft()) + 1
-        level = self._stderr_level if stream == 2 else LogLevel.info
-        self._log.emit(level, "[{server}] {line}", server=self._label, line=text)
+        if is_logged:
+            level = self._stderr_level if stream == 2 else LogLevel.info
+            self._log.emit(level, "[{server}] {line}", server=self._label, line=text)
         self._printed(text)

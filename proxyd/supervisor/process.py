@@ -12,6 +12,7 @@ import os
 import pwd
 import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,10 @@ PRIVATE = frozenset(
 )
 """Variables that are for proxyd alone: the tokens of its API, and what it has with systemd."""
 
+# What is printed is read for half of the time at most when it takes longer than this: a program that prints all the
+# time must not keep the others from being served. It waits meanwhile, as for any reader that is slower than it.
+_LONG_SECONDS = 0.004
+_LONGEST_REST = 0.1
 _FAULTS = 3  # the descriptor on which a child tells why it could not become the program
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing may be loaded between fork and exec
@@ -98,6 +103,7 @@ class Child(ProcessProtocol):
         self._is_reaped = False
         self._has_begun = False
         self._held_signals: list[int] = []
+        self._resting: Any = None
         self._reactor = reactor
         self.pid = 0  # until it is forked
         owner = _owner(command.user)
@@ -135,8 +141,18 @@ class Child(ProcessProtocol):
         """It has printed something, or says why it does not run."""
         if childFD == _FAULTS:
             self._fault += data
-        else:
-            self._output.feed(childFD, data)
+            return
+        began = time.thread_time()
+        self._output.feed(childFD, data)
+        spent = time.thread_time() - began
+        if spent > _LONG_SECONDS and self._resting is None:
+            self._process.pauseProducing()
+            self._resting = self._reactor.callLater(min(spent, _LONGEST_REST), self._go_on)
+
+    def _go_on(self) -> None:
+        """Read its output again."""
+        self._resting = None
+        self._process.resumeProducing()
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: N803
         """A pipe is closed; that of the faults is when the program runs."""
@@ -156,6 +172,8 @@ class Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """It has been reaped, and everything it has printed has been read."""
+        if self._resting is not None:
+            self._resting.cancel()
         self._output.finish()
         if self._fault:
             text = self._fault.decode("utf-8", "replace")
