@@ -22,6 +22,12 @@ from tests.support import Process, accepts, wait_for
 from tests.wire import ScriptedUpstream, Wire, answering, connect, get
 
 V4 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
+# Version 2: a command, an address of IPv6, and an extension of one byte.
+BINARY = (
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x28"
+    + socket.inet_pton(socket.AF_INET6, "2001:db8::7") * 2
+    + b"\0\x50\1\xbb\4\0\1x"
+)
 GET = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -87,6 +93,9 @@ class NotifyTests(CommandCase):
         server = Server(process)
         self.assertEqual(status_of(get(server.port, "/healthz")), 200)
         self.assertEqual([manager.hear() for _ in range(3)], [{"WATCHDOG": "1"}] * 3)
+        process.send(signal.SIGHUP)
+        self.assertIn("MONOTONIC_USEC", manager.hear_of("RELOADING"))
+        self.assertEqual(manager.hear_of("READY"), ready)
         client = connect(server.port)
         client.send(GET)
         holding.wait_until_asked()
@@ -181,6 +190,9 @@ class ProxyProtocolTests(CommandCase):
         plain = connect(server.port)
         plain.send(V4 + GET)
         self.assertIn(b"\r\nX-Forwarded-For: 192.0.2.7\r\n", plain.message()[1])
+        binary = connect(server.port)
+        binary.send(BINARY + GET)
+        self.assertIn(b"\r\nX-Forwarded-For: 2001:db8::7\r\n", binary.message()[1])
         sock = socket.create_connection(("127.0.0.1", int(found[1])))
         self.addCleanup(sock.close)
         sock.sendall(V4)
