@@ -172,8 +172,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
 """
 _FAILURES = {
-    "dies": ("{command: [sh, -c, 'echo boom >&2; exit 3'], timeout: 3s}", ("was not ready in time (3 s): it ended with "
-             "exit status 3"), "boom\n"),
+    "dies": ("{command: [sh, -c, 'echo boom >&2; exit 3'], timeout: 10s, restart: {backoff: 60s, backoff_max: 60s}}",
+             "was not ready in time (10 s): it ended with exit status 3", "boom\n"),
     "gives_up": ("{command: [sh, -c, 'echo boom; exit 3'], restart: {give_up_after: 2}}",
                  "ended with exit status 3 before it was ready", "boom\nboom\n"),
     "hangs": ("{command: [sleep, '600'], timeout: 2s}", "was not ready in time (2 s)", None),
@@ -197,6 +197,10 @@ class ServerPageTests(unittest.SynchronousTestCase):
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         port = free_port()
         servers = "".join(f"  {name}: {definition}\n" for name, (definition, _, _) in _FAILURES.items())
+        servers += (
+            "  crashes: {command: [sh, -c, 'exit 3'], timeout: 300s, "
+            "restart: {backoff: 1s, backoff_max: 1s, give_up_after: 0}}\n"
+        )
         for name, program in (("slow", _SLOW), ("dying", _DYING), ("talkative", _TALKATIVE), ("loud", _LOUD)):
             (directory / f"{name}.py").write_text(program)
             servers += f"  {name}: {{command: [{sys.executable}, {directory}/{name}.py, '{{port}}']}}\n"
@@ -254,9 +258,10 @@ class ServerPageTests(unittest.SynchronousTestCase):
     def test_a_crash_during_the_start(self) -> None:
         """Is told while it goes on."""
         with self.proxyd.log_on_failure():
-            self.browser.open(f"{self.url}/dies/")
-            wait_for(lambda: self.browser.text("h1") != "Starting dies" or self.browser.text("#trouble"), "it", 60)
+            self.browser.open(f"{self.url}/crashes/")
+            wait_for(lambda: self.browser.text("#trouble"), "what happened", 60)
             self.assertEqual("It ended with exit status 3, and is started again.", self.browser.text("#trouble"))
+            self.assertEqual("Starting crashes", self.browser.text("h1"))
 
     def test_much_output_before_it_listens(self) -> None:
         """Ten megabytes of it hold nobody up."""
