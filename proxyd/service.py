@@ -32,7 +32,7 @@ from proxyd.core.posted import OptionsReader, RouteReader
 from proxyd.core.reload import Report, plan_reload
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
-from proxyd.garbage import Exemptions, exempt_many
+from proxyd.garbage import Exemptions, end_without_looking, exempt_many
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IListener, IRouteStore
@@ -165,6 +165,7 @@ class ProxyService(Service):
         config = self._config
         leave_last_words()
         keep_steady(self._reactor)
+        end_without_looking()
         self.open_files_limit = raise_open_files_limit()
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops

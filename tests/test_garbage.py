@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,6 +27,19 @@ class GarbageTests(SynchronousTestCase):
             self.assertFalse(gc.isenabled())
             raise ZeroDivisionError
         self.assertTrue(gc.isenabled())
+
+    def test_nobody_looks_at_the_end(self) -> None:
+        """Everything is exempt by then; it does not matter how often that was asked for."""
+        lines = (
+            "import atexit, gc",
+            "from proxyd.garbage import end_without_looking as end",
+            "atexit.register(lambda: print(gc.get_freeze_count() > 1000, len(gc.get_objects()) < 1000))",
+            "end()",
+            "end()",
+            "print(gc.get_freeze_count())",
+        )
+        done = subprocess.run((sys.executable, "-c", "\n".join(lines)), capture_output=True, text=True, check=True)
+        self.assertEqual("0\nTrue True\n", done.stdout)
 
     def test_many_routes_are_exempt(self) -> None:
         """And few are not."""

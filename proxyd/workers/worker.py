@@ -26,7 +26,7 @@ from proxyd.compat.jsp import Imports
 from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import RouteTable
 from proxyd.errors import LinkRefusedError, OptionError, ServerStartError, TlsError
-from proxyd.garbage import Exemptions, exempt_many
+from proxyd.garbage import Exemptions, end_without_looking, exempt_many
 from proxyd.hub.activity import Activity
 from proxyd.kinds import Kinds
 from proxyd.logs import LineWriter, LogObserver
@@ -400,6 +400,7 @@ def run() -> None:
 
     loop: Any = reactor
     keep_steady(loop)
+    end_without_looking()
     service = WorkerService(KINDS, loop, os.environ, loop.stop)
     link = socket.socket(fileno=LINK_FD)
     link.setblocking(False)
