@@ -25,6 +25,8 @@ _BEAT_SECONDS = 0.5
 _ANSWER_BEATS = 4
 _SILENCE_BEATS = 20
 _START_BEATS = 240
+# Who owes nothing is asked for a sign of life at every fourth look only.
+_QUIET_BEATS = 4
 # One that lives, but does not do what it was told.
 _ANSWER_SECONDS = 60.0
 # Beyond its own patience, for a worker that is to end.
@@ -286,6 +288,8 @@ class Worker:
         """Its answer; fails with `LinkError`, also if it is replaced because of its silence."""
         link = self.link
         call = self._workers.clock.callLater(_ANSWER_SECONDS, self._give_up, f"has not done {name}")
+        if not self._owed:
+            self._silent_beats = 0  # nothing was asked of it before
         self._owed += 1
         answer = link.ask(name, content)
 
@@ -312,7 +316,8 @@ class Worker:
         if self._silent_beats >= (patience if self.is_member else _START_BEATS):
             self._give_up(f"has said nothing for {self._silent_beats * _BEAT_SECONDS:g} s")
         else:
-            link.tell("ping")
+            if self._owed or self._silent_beats % _QUIET_BEATS == 0:
+                link.tell("ping")
             if self.is_looping and self.state is WorkerState.SERVING:
                 lived = self._workers.clock.seconds() - self._served_since
                 if self._respawn.is_steady(lived):

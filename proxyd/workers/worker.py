@@ -131,6 +131,7 @@ class WorkerService:
         )
         if self.data_path.launcher is not None:
             self.data_path.launcher.pages.told_failure = self._tell_failure
+        self._told: Any = None
         self._lag = EventLoopLag(self.data_path.reactor)
         self._reports = LoopingCall(self._report)
         self._reports.clock = self._reactor
@@ -286,16 +287,12 @@ class WorkerService:
     # Reports.
 
     def _report(self) -> None:
-        data_path = self.data_path
-        if data_path is not None:
-            self.link.tell(
-                "report",
-                {
-                    "routes": self.touches.take(),
-                    "activity": self.activity.last,
-                    "numbers": self._numbers(None).as_json(),
-                },
-            )
+        """Tell what is new, if anything is."""
+        routes, activity, numbers = self.touches.take(), self.activity.last, self._numbers(None).as_json()
+        news = routes, activity, numbers["meters"]
+        if news != self._told:
+            self._told = news
+            self.link.tell("report", {"routes": routes, "activity": activity, "numbers": numbers})
 
     def on_numbers(self) -> dict[str, Any] | None:
         """What there is to be counted, now."""
