@@ -17,13 +17,11 @@ import requests
 from twisted.trial import unittest
 from websockets.sync.client import connect
 
-from tests.slow.test_browser import Browser
+from tests.slow.people import APP, COMMON, SECONDS, Desk, Person, config_of
 from tests.slow.test_jupyterhub import Hub
 from tests.slow.test_packages import COUNTER
-from tests.slow.test_wrap import APP, COMMON, Person
 from tests.support import Process, accepts, free_port, script, wait_for
 
-SECONDS = 120.0
 CELL = """\
 import ipywidgets
 from IPython.display import display
@@ -33,83 +31,6 @@ button, shown = ipywidgets.Button(description="Count"), ipywidgets.Label("counte
 button.on_click(lambda _: setattr(shown, "value", f"counted {int(shown.value.split()[1]) + 1}"))
 display(button, shown)
 """
-# Users may let others in; which program somebody gets depends on the name.
-CONFIG = (
-    COMMON
-    + """
-c.JupyterHub.load_roles = [
-    {{"name": "user", "scopes": ["self", "shares!user", "read:users:name", "read:groups:name"]}},
-]
-c.JupyterHub.cleanup_servers = False
-COMMANDS = @COMMANDS@
-
-def choose(spawner):
-    spawner.cmd = [{proxyd!r}, *COMMANDS[spawner.user.name]]
-
-c.Spawner.pre_spawn_hook = choose
-"""
-)
-
-
-def config_of(commands: dict[str, list[str]]) -> str:
-    """The configuration of a Hub that spawns a command of ours for each user."""
-    return CONFIG.replace("@COMMANDS@", repr(commands).replace("{", "{{").replace("}", "}}"))
-
-
-class Desk:
-    """Somebody with a Chromium of their own, who is called `name` at the Hub."""
-
-    def __init__(self, hub: Hub, case: unittest.SynchronousTestCase, name: str) -> None:
-        self.hub = hub
-        self.name = name
-        self.browser = Browser(case, hub.directory / f"browser-{name}")
-
-    def open(self, path: str) -> None:
-        """Go to a page of the Hub's host."""
-        self.browser.open(self.hub.url + path)
-
-    def log_in(self) -> None:
-        """Fill in the Hub's form, which is what there is to be seen now."""
-        self.wait_for("document.querySelector('#username_input') !== null")
-        self.browser.type("#username_input", self.name)
-        self.browser.type("#password_input", "any")
-        self.browser.click("#login_submit")
-
-    def see(self, text: str) -> None:
-        """Wait until the page shows `text`."""
-        self.wait_for(f"document.documentElement.innerText.includes({json.dumps(text)})")
-
-    def press(self, selector: str) -> None:
-        """Wait for a button, and press it."""
-        button = f"document.querySelector({json.dumps(selector)})"
-        self.wait_for(f"{button} !== null")
-        self.browser.evaluate(f"{button}.click()")
-
-    def wait_for(self, expression: str) -> None:
-        """Wait until an expression is true in the page."""
-
-        def is_true() -> bool:
-            try:
-                return bool(self.browser.evaluate(expression))
-            except AssertionError:  # one page is on its way out, the next one is not there yet
-                return False
-
-        try:
-            wait_for(is_true, f"{expression} in the page of {self.name}", SECONDS, 0.1)
-        except AssertionError:
-            with contextlib.suppress(AssertionError):
-                sys.stderr.write(f"\n{self.path}\n{self.browser.evaluate('document.documentElement.innerText')}\n")
-            raise
-
-    @property
-    def path(self) -> str:
-        """Where the page is."""
-        return str(self.browser.evaluate("location.pathname + location.search"))
-
-    def status(self, path: str) -> int:
-        """The status of what a page would get; the page has to be on the same origin."""
-        ask = f"const asked = new XMLHttpRequest(); asked.open('GET', {json.dumps(path)}, false); asked.send()"
-        return int(self.browser.evaluate(f"(() => {{ {ask}; return asked.status }})()"))
 
 
 class BothRolesTests(unittest.SynchronousTestCase):

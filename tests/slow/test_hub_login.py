@@ -7,7 +7,6 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import requests
@@ -18,6 +17,7 @@ from twisted.trial import unittest
 
 from proxyd.core.hubcookies import CookieOptions, HubCookies
 from proxyd.core.scopes import admits
+from tests.slow.people import Person
 from tests.slow.test_jupyterhub import Hub
 from tests.support import free_port, script, wait_for
 from tests.wire import ScriptedUpstream, Wire
@@ -51,26 +51,6 @@ class Shown:
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nthe app")
 
 
-class Person:
-    """Somebody with a browser."""
-
-    def __init__(self, hub: Hub, name: str) -> None:
-        self.hub = hub
-        self.session = requests.Session()
-        self.session.headers["Accept"] = "text/html"
-        self.session.get(f"{hub.url}/hub/login", timeout=10).raise_for_status()
-        form = {"username": name, "password": "any", "_xsrf": self.xsrf()}
-        self.session.post(f"{hub.url}/hub/login", data=form, timeout=60, allow_redirects=False)
-
-    def xsrf(self) -> str:
-        """What the Hub wants with every form."""
-        return next(cookie.value or "" for cookie in self.session.cookies if cookie.name == "_xsrf")
-
-    def get(self, path: str, **options: Any) -> requests.Response:
-        """A page, wherever it is in the end."""
-        return self.session.get(f"{self.hub.url}{path}", timeout=30, **options)
-
-
 class ServiceTests(unittest.SynchronousTestCase):
     """The Hub starts proxyd as a service, in front of an application that knows nothing of it."""
 
@@ -94,20 +74,16 @@ class ServiceTests(unittest.SynchronousTestCase):
         """Who may gets in, by login or token; who may not does not; and with the logout it is over, at once."""
         with self.hub.process.log_on_failure():
             alice, bob = Person(self.hub, "alice"), Person(self.hub, "bob")
-            page = alice.get("/services/app/a%2Fb?c=d")
+            page = alice.open("/services/app/a%2Fb?c=d")
             self.assertEqual((page.status_code, page.text), (200, "the app"))
             self.assertEqual(page.url, f"{self.hub.url}/services/app/a%2Fb?c=d")
             (head,) = self.application.heads
             self.assertIn(b'X-CDSDASHBOARDS-JH-USER: {"kind": "user", "name": "alice", "admin": false', head)
             self.assertNotRegex(head, b"jupyterhub-|service-app")
 
-            self.assertEqual(bob.get("/services/app/").status_code, 403)  # the Hub does not let him
+            self.assertEqual(bob.open("/services/app/").status_code, 403)  # the Hub does not let him
             for person, status in ((alice, 200), (bob, 403)):
-                name = "alice" if person is alice else "bob"
-                answer = person.session.post(
-                    f"{self.hub.url}/hub/api/users/{name}/tokens", headers={"X-XSRFToken": person.xsrf()}, timeout=10
-                )
-                authorization = {"Authorization": f"token {answer.json()['token']}"}
+                authorization = {"Authorization": f"token {person.token}"}
                 url = f"{self.hub.url}/services/app/x"
                 self.assertEqual(requests.get(url, headers=authorization, timeout=10).status_code, status)
                 self.assertEqual(requests.post(url, headers=authorization, timeout=10).status_code, status)
@@ -118,8 +94,8 @@ class ServiceTests(unittest.SynchronousTestCase):
             before = len(self.application.heads)
             login = [cookie for cookie in alice.session.cookies if cookie.name == "service-app"]
             self.assertEqual([cookie.path for cookie in login], ["/services/app/"])
-            alice.get("/hub/logout")
-            page = alice.get("/services/app/x", allow_redirects=False)
+            alice.open("/hub/logout")
+            page = alice.get("/services/app/x")
             self.assertEqual(page.status_code, 302)
             self.assertIn("/hub/api/oauth2/authorize", page.headers["Location"])
             self.assertEqual(len(self.application.heads), before)
@@ -143,10 +119,10 @@ class ServerTests(unittest.SynchronousTestCase):
         hub = Hub(self, SERVER.replace("@PORT@", str(port)).replace("@CONFIG@", str(config)))
         with hub.process.log_on_failure():
             alice = Person(hub, "alice")
-            wait_for(lambda: alice.get("/hub/spawn/alice").text == "the app", "the server of alice", 60, 0.25)
-            self.assertEqual(alice.get("/user/alice/x").text, "the app")
+            wait_for(lambda: alice.open("/hub/spawn/alice").text == "the app", "the server of alice", 60, 0.25)
+            self.assertEqual(alice.open("/user/alice/x").text, "the app")
             bob = Person(hub, "bob")
-            self.assertEqual(bob.get("/user/alice/x").status_code, 403)
+            self.assertEqual(bob.open("/user/alice/x").status_code, 403)
 
             def last_activity() -> str:
                 url = f"{hub.url}/hub/api/users/alice"
