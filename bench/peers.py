@@ -187,13 +187,14 @@ class Bench:
     This process, which makes some of the load, runs on the load's core meanwhile.
 
     `base` is a checkout of another commit of proxyd to compare with. Peers that are not installed are collected in
-    `missing`.
+    `missing`; those that are not among `peers`, if it has any, are left out.
     """
 
-    def __init__(self, *, base: Path | None = None) -> None:
+    def __init__(self, *, base: Path | None = None, peers: frozenset[str] = frozenset()) -> None:
         cores = sorted(os.sched_getaffinity(0))
         self.proxy_core, self.load_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
         self.base = base
+        self._peers = peers
         self.missing: set[str] = set()
         self._stack = ExitStack()
         self._stack.callback(os.sched_setaffinity, 0, set(cores))
@@ -247,6 +248,9 @@ class Bench:
     def start_echo(self) -> Server:
         """An upstream that sends WebSocket messages back."""
         return self.start_autobahn("echo")
+
+    def _wants(self, peer: str) -> bool:
+        return not self._peers or peer in self._peers
 
     # Proxies.
 
@@ -304,6 +308,8 @@ class Bench:
     def start_chp(self, upstream: Server, *, tls: bool = False) -> Server | None:
         """The configurable-http-proxy of npm; None when there is none."""
         program, node = find_chp(), shutil.which("node")
+        if not self._wants("CHP"):
+            return None
         if program is None or node is None:
             self.missing.add("configurable-http-proxy")
             return None
@@ -320,6 +326,8 @@ class Bench:
 
     def start_nginx(self, upstream: Server, *, large_buffers: bool = False, tls: bool = False) -> Server | None:
         """An nginx that keeps its connections, and a log, as proxyd does; None when there is none."""
+        if not self._wants("nginx"):
+            return None
         if find_system("nginx") is None:
             self.missing.add("nginx")
             return None
@@ -354,6 +362,8 @@ class Bench:
     def start_haproxy(self, upstream: Server, *, tls: bool = False) -> Server | None:
         """A haproxy with one thread; None when there is none."""
         program = find_system("haproxy")
+        if not self._wants("haproxy"):
+            return None
         if program is None:
             self.missing.add("haproxy")
             return None
@@ -371,6 +381,8 @@ class Bench:
     def start_jupyter(self, upstream: Server) -> Server | None:
         """A jupyter-server with jupyter-server-proxy, from the environment that `install_jupyter` makes."""
         program = _JUPYTER / "bin" / "jupyter-server"
+        if not self._wants("jupyter-server-proxy"):
+            return None
         if not program.exists():
             self.missing.add("jupyter-server-proxy")
             return None

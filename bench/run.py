@@ -33,11 +33,11 @@ def checkout_of(commit: str) -> Iterator[Path]:
         subprocess.run((*git, "remove", "--force", str(path)), check=True)
 
 
-def measure(axes: list[str], plan: Plan, base: Path | None, results: Results) -> set[str]:
+def measure(axes: list[str], plan: Plan, results: Results, peers: frozenset[str], base: Path | None = None) -> set[str]:
     """Add the rows of these axes to the results; gives back which peers are not installed."""
     missing: set[str] = set()
     for axis in axes:
-        with Bench(base=base) as bench:
+        with Bench(base=base, peers=peers) as bench:
             for row in AXES[axis](bench, plan):
                 results.add(row)
             missing |= bench.missing
@@ -48,6 +48,7 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(AXES), help=f"some of {','.join(AXES)}")
+    parser.add_argument("--peers", default="", help="some of CHP,nginx,haproxy,jupyter-server-proxy  [all]")
     parser.add_argument("--base", default="", help="a commit of proxyd to compare with")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs, and little else")
     parser.add_argument("--rounds", type=int, help="after one that does not count; 0: it does")
@@ -66,12 +67,13 @@ def main() -> None:
     plan = Plan(**{**_fields(plan), **{name: value for name, value in _given(options) if value is not None}})
     if options.install:
         install_jupyter()
+    peers = frozenset(filter(None, options.peers.split(",")))
     results = Results.load(options.output) if options.merge and options.output.exists() else Results()
     if options.base:
         with checkout_of(options.base) as base:
-            missing = measure(axes, plan, base, results)
+            missing = measure(axes, plan, results, peers, base)
     else:
-        missing = measure(axes, plan, None, results)
+        missing = measure(axes, plan, results, peers)
     results.save(options.output)
     show(results, missing)
     if options.publish:
