@@ -39,21 +39,22 @@ class Exchange:
 
     _log = Logger()
     relays: RelayHandshake | None = None
+    # Where each one begins, not set for each: most exchanges change two or three of them.
+    _connection: UpstreamConnection | None = None
+    _connecting: Deferred[UpstreamConnection] | None = None
+    _attempts = 0
+    _is_sending = False  # the body of the request is on its way
+    _has_started = False  # the client has got some of the response
+    _chunks = False  # the client gets the body of the response in chunks
+    _lasts_until_close = False  # ... or without a length
+    _keep_alive = False
+    _download: _Download | None = None
 
     def __init__(self, request: Request, resource: ForwardResource, *, is_handshake: bool) -> None:
         self._request = request
         self._channel = request.channel
         self._resource = resource
         self._is_handshake = is_handshake
-        self._connection: UpstreamConnection | None = None
-        self._connecting: Deferred[UpstreamConnection] | None = None
-        self._attempts = 0
-        self._is_sending = False  # the body of the request is on its way
-        self._has_started = False  # the client has got some of the response
-        self._chunks = False  # the client gets the body of the response in chunks
-        self._lasts_until_close = False  # ... or without a length
-        self._keep_alive = False
-        self._download: _Download | None = None
 
     # Towards the upstream.
 

@@ -50,10 +50,10 @@ class Deadlines:
             owner.deadline = None
             return
         deadline = owner.deadline = self.seconds() + seconds
-        tick = int(deadline / _TICK_SECONDS) + 1
-        if owner.looked_at is None or tick < owner.looked_at:
+        looked_at = owner.looked_at
+        if looked_at is None or deadline < (looked_at - 1) * _TICK_SECONDS:
             self._forget_tick(owner)
-            self._look_at(owner, _first_look(tick, seconds))
+            self._look_at(owner, _first_look(int(deadline / _TICK_SECONDS) + 1, seconds))
 
     def clear(self, owner: Owner) -> None:
         """`owner` has no deadline now."""

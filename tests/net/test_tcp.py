@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor as installed  # noqa: TID251  # the data path hangs on a real one
@@ -17,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from proxyd.net.reactor import DataPathReactor
-from proxyd.net.tcp import DataPathPort, DataPathServer, DataPathUnixServer
+from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathPort, DataPathServer, DataPathUnixServer
 from proxyd.testing.transports import MemoryTransport
 
 reactor: Any = installed
@@ -314,6 +316,17 @@ def _run_coroutines(case: type) -> type:
 _run_coroutines(MemoryTransportTests)
 
 
+class _Watched:
+    """A socket whose reads go through `recv`."""
+
+    def __init__(self, sock: socket.socket, recv: Callable[[int], bytes]) -> None:
+        self._sock = sock
+        self.recv = recv
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
 class RealTransportCase(TestCase):
     """Connections on a data path's reactor of their own."""
 
@@ -356,6 +369,38 @@ class TcpTests(RealTransportCase, ResetContract):
         self.assertEqual(peer.sock.getsockname()[1], protocol.transport.getPeer().port)
         self.assertEqual(peer.sock.getpeername()[1], protocol.transport.getHost().port)
         self.assertIn(self.address, repr(protocol.transport))
+
+    async def test_reads_grow_as_long_as_they_are_full(self) -> None:
+        """They begin small, grow up to `read_size` while there is more, and are small again once there is little."""
+        protocol, peer = self.connect()
+        transport = protocol.transport
+        asked: list[int] = []
+        receive = transport.socket.recv
+
+        def recv(size: int) -> bytes:
+            asked.append(size)
+            return receive(size)  # type: ignore[no-any-return]
+
+        transport.socket = _Watched(transport.socket, recv)
+        for read_size in (LARGE_READ, SMALL_READ, 100):
+            transport.read_size = read_size
+            del asked[:]
+            sent = 0
+            while sent < 1_000_000:
+                with contextlib.suppress(BlockingIOError):
+                    sent += peer.sock.send(bytes(min(300_000, 1_000_000 - sent)), socket.MSG_DONTWAIT)
+                transport.doRead()
+            while len(protocol.data) < 1_000_000:
+                transport.doRead()
+            self.assertEqual(max(asked), read_size)
+            self.assertLessEqual(asked[0], 16 * 1024)
+            protocol.data = b""
+            peer.send(b"a little")
+            transport.doRead()
+            peer.send(b"a little more")
+            transport.doRead()
+            self.assertLessEqual(asked[-1], 16 * 1024)
+            protocol.data = b""
 
     async def test_what_came_before_a_failed_write_is_read(self) -> None:
         """A peer that answers and closes is heard, although what we still write fails."""
