@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TESTS := $(filter-out tests.slow,$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))))
 TESTS += $(subst /,.,$(patsubst %.py,%,$(sort $(wildcard tests/test_*.py))))
 
-.PHONY: run test test-workers test-slow lint format docs bench clean
+.PHONY: run test test-workers test-slow lint format docs bench constraints audit clean
 
 run: $(VENV)/installed
 	$(BIN)/proxyd serve --config etc/proxyd.yaml
@@ -44,6 +44,21 @@ docs: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python bench/run.py --install $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
 		$(if $(QUICK),--quick) $(if $(MERGE),--merge) $(if $(PUBLISH),--publish)
+
+# The newest versions that fit pyproject.toml.
+constraints:
+	rm -rf $(VENV)/fresh
+	$(PYTHON) -m venv $(VENV)/fresh
+	$(VENV)/fresh/bin/pip install --quiet .
+	head -2 constraints.txt > constraints.txt.new
+	$(VENV)/fresh/bin/pip freeze --exclude proxyd >> constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+# Asks PyPI for known vulnerabilities of these versions; fails where it does not know the packages, too.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* _trial_temp* .ci/output

@@ -19,6 +19,11 @@ from tests.websocket.echo import echo_server
 from tests.websocket.exchanges import EXCHANGES, GROUPS, Exchange
 from tests.websocket.transcripts import Transcript, problem, transcript
 
+# With a server that resets: the groups in which clients break rules.
+_FAULTY = (3, 4, 5, 7)
+# CHP leaves a connection open when it has lost the first frame: that takes so long each time.
+_HUNG_SECONDS = {"CHP": 2.0}
+
 
 def verdict(exchange: Exchange, direct: Transcript, seen: Transcript, *, relays: bool) -> str:
     """What is wrong with what came through a proxy; empty if nothing is."""
@@ -50,14 +55,14 @@ def main() -> None:
                 row = f"{exchange.group} {GROUPS[exchange.group]}"
                 row = "the first frame comes with the handshake" if glued else row
                 row = row if upstream is polite else "the server resets the connection behind its Close"
-                if upstream is rude and (glued or not exchange.is_short):
+                if upstream is rude and (glued or exchange.group not in _FAULTY or not exchange.is_short):
                     continue
                 counts[row] += 1
                 direct = transcript(upstream.port, "/", exchange, glued=glued)
                 if said := problem(exchange, direct):
                     raise SystemExit(f"directly, {exchange.title}: {said}")
                 for name, proxy in present.items():
-                    seen = transcript(proxy.port, "/", exchange, glued=glued, seconds=1.5)
+                    seen = transcript(proxy.port, "/", exchange, glued=glued, seconds=_HUNG_SECONDS.get(name, 20.0))
                     if said := verdict(exchange, direct, seen, relays=name == "proxyd, relay"):
                         groups.setdefault(name, Counter())[row] += 1
                         http[name] += seen.is_open and b"HTTP/1." in seen.said
