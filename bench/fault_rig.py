@@ -130,7 +130,7 @@ def running(name: str, places: Places, *, descriptors: int = 0, waits_briefly: b
             process = subprocess.Popen(words, stdout=output, stderr=output, cwd=directory, env=environ)
         try:
             deadline = time.monotonic() + 60
-            while not accepts(port):
+            while not accepts(port) or not (name == "nginx" or accepts(api_port)):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{name} does not start:\n{(Path(directory) / 'output').read_text()}")
                 time.sleep(0.05)
