@@ -1,4 +1,4 @@
-/* The plain cases of reading heads and targets, compiled.
+/* The plain cases of reading heads and targets, and of lines of the log, compiled.
 
    Each function here decides nothing that Python does not decide as well: it takes what is plainly valid, and gives
    back None for everything else, be it rare or wrong. The Python function that called it goes on then, so that each
@@ -547,47 +547,110 @@ plain_target(PyObject *module, PyObject *target)
     return found;
 }
 
-PyDoc_STRVAR(printable_doc, "printable(value, limit, stop)\n--\n\n"
-                            "Up to `limit` bytes of `value`, and up to the byte `stop` (-1: none), as they may stand in a "
-                            "line of a log.");
-
-static PyObject *
-printable(PyObject *module, PyObject *const *args, Py_ssize_t count)
+/* Append up to 1024 bytes of `value`, up to `stop` (-1: none), as it may stand in a line of a log; `-` if there are none and
+   `dash` says so. The room is there: 4 bytes for each. */
+static char *
+append_value(char *p, PyObject *value, int stop, int dash)
 {
-    if (count != 3 || !PyBytes_Check(args[0]))
-        return PyErr_Format(PyExc_TypeError, "bytes, a limit and a byte");
-    const unsigned char *value = (const unsigned char *)PyBytes_AS_STRING(args[0]);
-    Py_ssize_t size = PyBytes_GET_SIZE(args[0]), limit = PyLong_AsSsize_t(args[1]), unsafe = 0;
-    long stop = PyLong_AsLong(args[2]);
-    if (PyErr_Occurred())
-        return NULL;
-    if (stop >= 0) {
-        const unsigned char *found = memchr(value, (int)stop, size);
-        if (found)
-            size = found - value;
-    }
-    if (size > limit)
-        size = limit;
-    for (Py_ssize_t i = 0; i < size; i++)
-        unsafe += !(classes[value[i]] & LOG);
-    if (!unsafe)
-        return PyUnicode_DecodeLatin1((const char *)value, size, NULL);
-    unsigned char *text = PyMem_Malloc(size + 3 * unsafe);
-    if (text == NULL)
-        return PyErr_NoMemory();
-    unsigned char *p = text;
+    const unsigned char *text = (const unsigned char *)PyBytes_AS_STRING(value);
+    Py_ssize_t size = PyBytes_GET_SIZE(value);
+    const unsigned char *found = stop >= 0 ? memchr(text, stop, size) : NULL;
+    if (found)
+        size = found - text;
+    if (size > 1024)
+        size = 1024;
+    if (!size && dash)
+        *p++ = '-';
     for (Py_ssize_t i = 0; i < size; i++) {
-        if (classes[value[i]] & LOG) {
-            *p++ = value[i];
+        if (classes[text[i]] & LOG) {
+            *p++ = text[i];
         } else {
             *p++ = '\\';
             *p++ = 'x';
-            *p++ = "0123456789abcdef"[value[i] >> 4];
-            *p++ = "0123456789abcdef"[value[i] & 15];
+            *p++ = "0123456789abcdef"[text[i] >> 4];
+            *p++ = "0123456789abcdef"[text[i] & 15];
         }
     }
-    PyObject *made = PyUnicode_DecodeLatin1((const char *)text, p - text, NULL);
-    PyMem_Free(text);
+    return p;
+}
+
+static char *
+append_text(char *p, PyObject *text)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(text);
+    memcpy(p, PyUnicode_1BYTE_DATA(text), size);
+    return p + size;
+}
+
+PyDoc_STRVAR(combined_line_doc,
+             "combined_line(address, user, stamp, method, target, version, status, sent, referer, user_agent, seconds, "
+             "request_id)\n--\n\n"
+             "A line of the Combined Log Format as `CombinedLog` has it, or None if the user is no ASCII.");
+
+static PyObject *
+combined_line(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 12)
+        return PyErr_Format(PyExc_TypeError, "twelve values");
+    static const int values[] = {0, 3, 4, 8, 9}, texts[] = {1, 2, 11};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(values); i++)
+        if (!PyBytes_Check(args[values[i]]))
+            return PyErr_Format(PyExc_TypeError, "what came from the client is bytes");
+    Py_ssize_t room = 5 * 4 * 1024 + 256;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(texts); i++) {
+        if (!PyUnicode_Check(args[texts[i]]))
+            return PyErr_Format(PyExc_TypeError, "user, time and request id are text");
+        if (!PyUnicode_IS_ASCII(args[texts[i]]))
+            Py_RETURN_NONE;
+        room += PyUnicode_GET_LENGTH(args[texts[i]]);
+    }
+    long version = PyLong_AsLong(args[5]), status = PyLong_AsLong(args[6]);
+    long long sent = PyLong_AsLongLong(args[7]);
+    double seconds = PyFloat_AsDouble(args[10]);
+    if (PyErr_Occurred())
+        return NULL;
+    char *took = PyOS_double_to_string(seconds, 'f', 4, 0, NULL);
+    if (took == NULL)
+        return NULL;
+    size_t took_size = strlen(took);
+    char *line = PyMem_Malloc(room + took_size);
+    if (line == NULL) {
+        PyMem_Free(took);
+        return PyErr_NoMemory();
+    }
+    char *p = line;
+    if (PyBytes_GET_SIZE(args[0])) {
+        p = append_value(p, args[0], -1, 0);
+    } else {
+        memcpy(p, "unix", 4);
+        p += 4;
+    }
+    memcpy(p, " - ", 3);
+    p = append_text(p + 3, args[1]);
+    memcpy(p, " [", 2);
+    p = append_text(p + 2, args[2]);
+    memcpy(p, "] \"", 3);
+    p = append_value(p + 3, args[3], -1, 0);
+    *p++ = ' ';
+    p = append_value(p, args[4], '?', 0);
+    p += sprintf(p, " HTTP/1.%ld\" ", version);
+    p += status ? sprintf(p, "%ld", status) : sprintf(p, "-");
+    p += sprintf(p, " %lld \"", sent);
+    p = append_value(p, args[8], '?', 1);
+    memcpy(p, "\" \"", 3);
+    p = append_value(p + 3, args[9], -1, 1);
+    memcpy(p, "\" ", 2);
+    memcpy(p + 2, took, took_size);
+    p += 2 + took_size;
+    *p++ = ' ';
+    if (PyUnicode_GET_LENGTH(args[11]))
+        p = append_text(p, args[11]);
+    else
+        *p++ = '-';
+    *p++ = '\n';
+    PyObject *made = PyUnicode_DecodeLatin1(line, p - line, NULL);
+    PyMem_Free(line);
+    PyMem_Free(took);
     return made;
 }
 
@@ -595,14 +658,14 @@ static PyMethodDef methods[] = {
     {"read_request", (PyCFunction)(void (*)(void))read_request, METH_FASTCALL, read_request_doc},
     {"read_response", (PyCFunction)(void (*)(void))read_response, METH_FASTCALL, read_response_doc},
     {"plain_target", plain_target, METH_O, plain_target_doc},
-    {"printable", (PyCFunction)(void (*)(void))printable, METH_FASTCALL, printable_doc},
+    {"combined_line", (PyCFunction)(void (*)(void))combined_line, METH_FASTCALL, combined_line_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "proxyd.core._scan",
-    .m_doc = "The plain cases of reading heads and targets, compiled.",
+    .m_doc = "The plain cases of reading heads and targets, and of lines of the log, compiled.",
     .m_size = -1,
     .m_methods = methods,
 };

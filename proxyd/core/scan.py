@@ -14,4 +14,4 @@ except ImportError:
 read_request = None if _scan is None else _scan.read_request
 read_response = None if _scan is None else _scan.read_response
 plain_target = None if _scan is None else _scan.plain_target
-printable = None if _scan is None else _scan.printable
+combined_line = None if _scan is None else _scan.combined_line

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 # CVE-2026-54338: what clients send is bounded in the log, too.
 _MAX_VALUE = 1024
-_QUESTION_MARK = ord("?")
-_NEVER = -1
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
+
+
+FormatLine = Callable[[bytes, str, str, bytes, bytes, int, int, int, bytes, bytes, float, str], str | None]
 
 
 class Writer(Protocol):
@@ -49,7 +50,21 @@ class AccessLog:
 
 
 class CombinedLog(AccessLog):
-    """The Combined Log Format, with the duration in seconds and the request id of an error behind it."""
+    """The Combined Log Format, with the duration in seconds and the request id of an error behind it.
+
+    It is formatted by `format_line`, if that is there and takes the values, else here.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        seconds: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        *,
+        format_line: FormatLine | None = scan.combined_line,
+    ) -> None:
+        super().__init__(writer, seconds, wall_clock)
+        self._format = format_line
 
     def write(self, request: Request) -> None:
         """Write the line of an exchange that is over."""
@@ -58,13 +73,33 @@ class CombinedLog(AccessLog):
             self._second = now
             self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
         head = request.head
-        self._write(
-            f"{request.peer.address.decode() or 'unix'} - {_user(request)} [{self._stamp}] "
-            f'"{printable(head.method)} {_without_query(head.target)} HTTP/1.{head.version}" '
-            f"{request.status or '-'} {request.body_sent} "
-            f'"{_without_query(head.referer) or "-"}" "{printable(head.user_agent) or "-"}" '
-            f"{self._seconds() - request.started:.4f} {request.request_id or '-'}\n"
-        )
+        user = _user(request)
+        seconds = self._seconds() - request.started
+        line = None
+        if self._format is not None:
+            line = self._format(
+                request.peer.address,
+                user,
+                self._stamp,
+                head.method,
+                head.target,
+                head.version,
+                request.status,
+                request.body_sent,
+                head.referer,
+                head.user_agent,
+                seconds,
+                request.request_id,
+            )
+        if line is None:
+            line = (
+                f"{request.peer.address.decode() or 'unix'} - {user} [{self._stamp}] "
+                f'"{printable(head.method)} {printable(head.target.partition(b"?")[0])} HTTP/1.{head.version}" '
+                f"{request.status or '-'} {request.body_sent} "
+                f'"{printable(head.referer.partition(b"?")[0]) or "-"}" "{printable(head.user_agent) or "-"}" '
+                f"{seconds:.4f} {request.request_id or '-'}\n"
+            )
+        self._write(line)
 
 
 class JsonLog(AccessLog):
@@ -102,16 +137,7 @@ def _user(request: Request) -> str:
     return printable(request.admission.identity.name.encode()).replace(" ", "\\x20")
 
 
-def _without_query(value: bytes) -> str:
-    """A target or a URL less its query, as it may stand in a line of a log."""
-    if scan.printable is not None:
-        return scan.printable(value, _MAX_VALUE, _QUESTION_MARK)
-    return printable(value.partition(b"?")[0])
-
-
 def printable(value: bytes) -> str:
     """What a client sent, as it may stand in a line of a log: bounded, without control characters and quotes."""
-    if scan.printable is not None:
-        return scan.printable(value, _MAX_VALUE, _NEVER)
     text = value[:_MAX_VALUE].decode("latin-1")
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text) if _UNSAFE.search(text) else text

@@ -53,7 +53,7 @@ class BuiltTests(SynchronousTestCase):
         sys.modules["proxyd.core._scan"] = None  # type: ignore[assignment]  # this is how an import is made to fail
         del sys.modules["proxyd.core"]._scan
         importlib.reload(scan)
-        self.assertEqual([scan.read_request, scan.read_response, scan.plain_target, scan.printable], [None] * 4)
+        self.assertEqual([scan.read_request, scan.read_response, scan.plain_target, scan.combined_line], [None] * 4)
         self.assertEqual(RequestReader(HeadLimits()).read(_BROWSER).host, b"hub.example.org:8443")
         self.assertIsNone(plain_target(b"/a"))
 

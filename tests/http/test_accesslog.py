@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.http.accesslog import AccessLog, JsonLog, printable
+from proxyd.core import scan
+from proxyd.http.accesslog import AccessLog, CombinedLog, JsonLog, printable
 from proxyd.testing.harness import Harness, Lines
 
 from .support import OK, DataPathTestCase
@@ -47,6 +49,56 @@ class CombinedLogTests(DataPathTestCase):
     def test_malformed_requests(self) -> None:
         """What could not be read is a line as well."""
         self.assertIn('"- - HTTP/1.1" 400 ', self.line(b"nonsense\r\n\r\n"))
+
+
+class CompiledTests(SynchronousTestCase):
+    """Lines that are formatted by compiled code."""
+
+    def lines(self, **facts: object) -> list[str]:
+        """The line of an exchange with these facts, compiled if it could be, and in Python."""
+        head = SimpleNamespace(method=b"GET", target=b"/", version=1, referer=b"", user_agent=b"")
+        request = SimpleNamespace(
+            head=head,
+            peer=SimpleNamespace(address=b""),
+            admission=None,
+            status=0,
+            body_sent=0,
+            started=0.0,
+            request_id="",
+        )
+        for name, value in facts.items():
+            setattr(head if hasattr(head, name) else request, name, value)
+        lines = Lines()
+        for format_line in (scan.combined_line, None):
+            log = CombinedLog(lines, lambda: 1.23456, lambda: 0.0, format_line=format_line)
+            log.write(request)  # type: ignore[arg-type]
+        return lines.lines
+
+    def test_they_are_the_same(self) -> None:
+        """Each value of an exchange comes out as it does in Python."""
+        every = bytes(range(256))
+        for facts in (
+            {},
+            {"target": every, "user_agent": every, "referer": every, "method": every},
+            {"target": b"/a?b?c", "referer": b"http://h/?x", "user_agent": b"a?b", "status": 200, "body_sent": 1 << 40},
+            {"target": b"/" * 2000 + b"?", "user_agent": b'"' * 2000, "referer": b"\xff" * 1024, "version": 0},
+            {"peer": SimpleNamespace(address=b"2001:db8::1"), "request_id": "0123abcd", "started": 1.2344},
+            {"started": -1e9},
+            {"admission": SimpleNamespace(identity=SimpleNamespace(name="Zo\xeb \u2603"))},
+            {"admission": SimpleNamespace(identity=SimpleNamespace(name="alice"))},
+        ):
+            compiled, in_python = self.lines(**facts)
+            self.assertEqual(compiled, in_python)
+
+    def test_what_it_refuses(self) -> None:
+        """Values of other types are the fault of who calls."""
+        if scan.combined_line is None:
+            return
+        good = (b"", "-", "now", b"GET", b"/", 1, 200, 0, b"", b"", 0.5, "")
+        for place, wrong in ((0, ""), (1, b""), (4, None), (5, "1"), (10, "x")):
+            self.assertRaises(TypeError, scan.combined_line, *good[:place], wrong, *good[place + 1 :])
+        self.assertRaises(TypeError, scan.combined_line)
+        self.assertIsNone(scan.combined_line(*good[:1], "\xeb", *good[2:]))
 
 
 class JsonLogTests(DataPathTestCase):
