@@ -79,7 +79,7 @@ class ChpTests(MetricsCase):
             *(script("proxyd"), "chp", *ports, f"--default-target={self.upstream.url}", *words),
             env={"CONFIGPROXY_AUTH_TOKEN": ""},
         )
-        process.wait_for_log("Proxy API at")
+        process.wait_for_log("Proxy API at", 30)
         return process, port, api_port
 
     def test_a_port(self) -> None:
@@ -154,7 +154,7 @@ class NativeTests(MetricsCase):
             f"routes: {{/: {self.upstream.url}}}\n"
         )
         process = Process(self, script("proxyd"), "serve", "--config", file, cwd=self.directory)
-        api = process.wait_for_log("Proxy API at")
+        api = process.wait_for_log("Proxy API at", 30)
         return process, self.port(process.wait_for_log("Proxying ")), self.port(api)
 
     def port(self, line: str) -> int:

@@ -167,7 +167,7 @@ class StorageTests(SynchronousTestCase):
     def test_routes_survive_a_restart_of_chp(self) -> None:
         """With a class that takes its time; a client that comes early is served when the routes are there."""
         process = self.chp("own_storage:Async", f"--default-target={self.target}")
-        process.wait_for_log("Proxy API at")
+        process.wait_for_log("Proxy API at", 30)
         self.assertEqual(self.ask(f"{self.api}/api/routes/a", "POST", {"target": self.target})[0], 201)
         self.stop(process)
         self.assertEqual(json.loads((self.directory / "routes.json").read_text()).keys(), {"/", "/a"})
