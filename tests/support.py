@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 MARK = "PROXYD_TEST_PROCESS"
 # How many workers each proxy that is started with a file has, if the file and the test do not say; see CONTRIBUTING.md.
 WORKERS_VARIABLE = "PROXYD_TEST_WORKERS"
+WORKERS_FILE = "zz-test-workers.yaml"
 
 
 def script(name: str) -> str:
@@ -81,7 +82,7 @@ def add_workers(argv: Sequence[str | Path], cwd: str | Path | None) -> None:
     if file.is_file() and not re.search(r"^workers:", file.read_text(errors="replace"), re.MULTILINE):
         pieces = file.parent / "conf.d"
         pieces.mkdir(exist_ok=True)
-        (pieces / "zz-test-workers.yaml").write_text(f"workers: {count}\n")
+        (pieces / WORKERS_FILE).write_text(f"workers: {count}\n")
 
 
 def is_worker(pid: int) -> bool:
