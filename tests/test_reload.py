@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -192,11 +191,6 @@ class ReloadCase(ServiceCase):
         return resource
 
 
-def threads_named(name: str) -> int:
-    """How many threads have this name."""
-    return sum(thread.name == name for thread in threading.enumerate())
-
-
 class ApplicationTests(ReloadCase):
     """Everything that can be applied is, at once."""
 
@@ -334,11 +328,14 @@ class ApplicationTests(ReloadCase):
         self.applied(service, "log: {stall_after: 7s, format: json}")
         self.assertEqual((service._stalls._seconds, service._stalls.count), (7, 3))
         self.assertIs(service._stall_observer._format, service.observer()._format)
-        self.assertEqual(threads_named("proxyd-stalls"), 1)
+        first = service._stalls._thread
+        self.assertTrue(first is not None and first.is_alive())
         self.applied(service, "log: {stall_after: 0s}")
-        self.assertEqual(threads_named("proxyd-stalls"), 0)
+        self.assertIsNone(service._stalls._thread)
         self.applied(service, "log: {stall_after: 5s}")
-        self.assertEqual(threads_named("proxyd-stalls"), 1)
+        second = service._stalls._thread
+        self.assertTrue(second is not None and second.is_alive())
+        self.assertIsNot(first, second)
 
     def test_reports_of_activity(self) -> None:
         """They begin, change and end; without a change of theirs, they keep their pace."""
