@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -25,6 +26,8 @@ from tests.support import Process, script, wait_for
 CHANGES = int(os.environ.get("PROXYD_TEST_CHANGES", "300"))
 KILLS = int(os.environ.get("PROXYD_TEST_KILLS", "2"))
 CLIENTS = 8
+# Of a replacement of all of them.
+REPLACED = 3000
 
 
 class StoreTests(SynchronousTestCase):
@@ -123,6 +126,45 @@ class KillTests(StoreTests):
                     f"kill {kill + 1}: of {CHANGES} changes {self.count} were answered, for {len(answered)} routes, "
                     f"and 0 are lost; {len(found)} routes found"
                 )
+
+    def test_a_replacement_is_there_as_a_whole_or_not_at_all(self) -> None:
+        """Wherever the kill comes; and as a whole if it was answered."""
+        process = self.serve()
+        few = {f"/few/{number}": "http://h" for number in range(50)}
+        self.assertEqual(self.replace(few), 200)
+        known = few
+        log = self.directory / "routes.sqlite-wal"
+        for kill in range(KILLS):
+            wanted = {f"/many/{kill}/{number}": "http://h" for number in range(REPLACED)}
+            size = log.stat().st_size
+            answers: list[int] = []
+
+            def work(wanted: dict[str, str] = wanted, answers: list[int] = answers) -> None:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    answers.append(self.replace(wanted))
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            # The first one while it is being read, the second one while it is written, and so on.
+            wait_for(lambda: answers or kill % 2 == 0 or log.stat().st_size > size, "a beginning", 60, 0.0005)  # noqa: B023
+            process.send(signal.SIGKILL)
+            process.wait()
+            thread.join()
+            process = self.serve()
+            found = {key: route["target"] for key, route in self.routes().items()}
+            self.assertIn(found, [wanted] if answers else [known, wanted])
+            known = found
+        self.stop(process)
+
+    def replace(self, routes: dict[str, str]) -> int:
+        """The status of a PUT of all routes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=60)
+        with closing(connection):
+            body = json.dumps({key: {"target": target} for key, target in routes.items()})
+            connection.request("PUT", "/api/routes", body)
+            response = connection.getresponse()
+            response.read()
+            return response.status
 
     def change_until_killed(self, seed: int, known: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, int]]:
         """Kill a process while clients change routes.
