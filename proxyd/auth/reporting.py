@@ -33,8 +33,7 @@ def activity_reports(
     """
     settings = config.activity
     hub = _hub_section(config)
-    has_token = bool(environ.get("JUPYTERHUB_API_TOKEN") or environ.get("JPY_API_TOKEN") or settings.token)
-    if not settings.url and hub is None and not (is_under_hub(environ) and has_token):
+    if not settings.url and hub is None and not _is_expected(config, environ):
         return None
     url = settings.url or environ.get("JUPYTERHUB_ACTIVITY_URL", "")
     if not url:
@@ -61,7 +60,18 @@ def activity_reports(
 
 def is_reported_alike(one: Config, other: Config) -> bool:
     """Whether both have the same reports."""
-    return (one.activity, _hub_section(one)) == (other.activity, _hub_section(other))
+    facts = ((config.activity, _hub_section(config), _has_applications(config)) for config in (one, other))
+    return next(facts) == next(facts)
+
+
+def _has_applications(config: Config) -> bool:
+    return bool(config.servers) or config.ports.enabled
+
+
+def _is_expected(config: Config, environ: Mapping[str, str]) -> bool:
+    """Whether a Hub has started us, under another login, for something whose activity counts."""
+    token = environ.get("JUPYTERHUB_API_TOKEN") or environ.get("JPY_API_TOKEN") or config.activity.token
+    return is_under_hub(environ) and bool(token) and _has_applications(config)
 
 
 def _hub_section(config: Config) -> HubAuthConfig | None:

@@ -10,12 +10,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.auth.hubsettings import HubAuthConfig
-from proxyd.auth.reporting import activity_reports
+from proxyd.auth.reporting import activity_reports, is_reported_alike
 from proxyd.errors import HubError, OptionError
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.model.activity import ActivitySettings
+from proxyd.model.ports import PortsSettings
+from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import Config
-from proxyd.option import Pattern, Seconds, Secret
+from proxyd.option import Pattern, Port, Seconds, Secret, ServerName
 
 START = 1_800_000_000.0
 
@@ -161,11 +163,32 @@ class WiringTests(SynchronousTestCase):
     def test_who_does(self) -> None:
         """Where a Hub has started us, whoever asks who it is, or where it is said."""
         self.assertIsNone(self.make(Config()))
-        self.assertIsNotNone(self.make(Config(), JUPYTERHUB_SERVICE_PREFIX="/user/alice/"))
-        self.assertIsNone(self.make(Config(), JUPYTERHUB_SERVICE_PREFIX="/user/alice/", JUPYTERHUB_API_TOKEN=""))
+        prefix = {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/"}
+        self.assertIsNone(self.make(Config(), **prefix))  # of routes alone nobody knows what happens
+        for config in (
+            Config(ports=PortsSettings(enabled=True)),
+            Config(servers={ServerName("app"): ServerSpec(port=Port(1))}),
+        ):
+            self.assertIsNone(self.make(config))
+            self.assertIsNotNone(self.make(config, **prefix))
+            self.assertIsNone(self.make(config, **prefix, JUPYTERHUB_API_TOKEN=""))
         self.assertIsNotNone(self.make(Config(auth=HubAuthConfig())))
         self.assertIsNone(self.make(Config(auth=HubAuthConfig()), JUPYTERHUB_ACTIVITY_URL=""))
         self.assertIsNotNone(self.make(Config(activity=ActivitySettings(url="http://a.test/"))))
+
+    def test_what_a_reload_changes(self) -> None:
+        """The section, who asks, and whether there is anything to tell of; not how much of that there is."""
+        servers = {ServerName("app"): ServerSpec(port=Port(1))}
+        more = {**servers, ServerName("other"): ServerSpec(port=Port(2))}
+        self.assertTrue(is_reported_alike(Config(), Config()))
+        self.assertTrue(is_reported_alike(Config(servers=servers), Config(servers=more)))
+        for other in (
+            Config(servers=servers),
+            Config(ports=PortsSettings(enabled=True)),
+            Config(auth=HubAuthConfig()),
+            Config(activity=ActivitySettings(force_alive=True)),
+        ):
+            self.assertFalse(is_reported_alike(Config(), other))
 
     def test_the_interval(self) -> None:
         """The option, else the variable, else five minutes."""
