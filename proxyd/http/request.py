@@ -161,6 +161,7 @@ class Request(server.Request):
     def done(self, *, keep_alive: bool) -> None:
         """The response is complete."""
         channel = self.channel
+        self.sink = None  # which has this request in turn: nothing is left to the garbage collector
         channel.site.exchange_done(self)
         channel.request_done(keep_alive=keep_alive)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from proxyd.errors import ConnectError, ConnectTimeoutError
 from proxyd.model.routes import RouteOptions, RouteTimeouts
 from proxyd.model.settings import Config, ErrorSettings, Limits, Timeouts
@@ -29,6 +31,18 @@ class SmallExchangeTests(DataPathTestCase):
         upstream.send(OK)
         self.assertEqual(b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n\r\nok", client.pop())
         self.assertTrue(client.connected)
+
+    def test_nothing_is_left_to_the_garbage_collector(self) -> None:
+        """What an exchange was made of is gone with it: no cycle keeps it until somebody looks."""
+        client, upstream = self.begin()
+        upstream.send(OK)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for _ in range(20):
+            client.send(GET)
+            upstream.send(OK)
+        self.assertEqual(gc.collect(), 0)
 
     def test_both_go_through_byte_by_byte(self) -> None:
         """It does not matter how the bytes of either head are cut into packets."""
