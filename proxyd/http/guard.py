@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from proxyd.core.admission import admitted_fields, admitted_query
 from proxyd.core.counting import CountsOneCall
-from proxyd.errors import RequestError, UpstreamError, too_many
+from proxyd.errors import RequestError, too_many
+from proxyd.http.holding import answer_failure, hold
 from proxyd.http.streaming import StreamingResource
 from proxyd.model.auth import ANYBODY, Admit, Answer, Verdict
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 # A form with a token, or what a login elsewhere sends back.
 _MAX_BODY = 64 * 1024
-_log = Logger()
 
 
 class GuardedResource(StreamingResource):
@@ -46,8 +44,12 @@ class GuardedResource(StreamingResource):
             return
         verdict = self._authenticate(request.head, request.peer, self._route)
         if isinstance(verdict, Deferred):
-            _Waiting(request, verdict, self._obey)
+            hold(request, verdict, self._obey_late)
         else:
+            self._obey(request, verdict)
+
+    def _obey_late(self, request: Request, verdict: Verdict) -> None:
+        if not request.is_lost:
             self._obey(request, verdict)
 
     def _obey(self, request: Request, verdict: Verdict) -> None:
@@ -79,7 +81,7 @@ class OwnPathsResource(StreamingResource):
         """Answer a request whose head has come."""
         if request.path not in self._authenticator.paths:
             raise RequestError(404, "an authenticator has no such path")
-        _finish(request, Deferred.fromCoroutine(self._serve(request)))
+        answer_failure(request, Deferred.fromCoroutine(self._serve(request)))
 
     async def _serve(self, request: Request) -> None:
         body = await request.read_body(_MAX_BODY)
@@ -112,53 +114,3 @@ def give(request: Request, answer: Answer) -> None:
         request.fail(RequestError(answer.status, answer.detail, answer.fields))
     else:
         request.answer(answer.status, list(answer.fields), answer.body)
-
-
-class _Waiting:
-    """Holds `request` until `verdict` is there; of its body nothing is read meanwhile."""
-
-    def __init__(self, request: Request, verdict: Deferred[Verdict], obey: Callable[[Request, Verdict], None]) -> None:
-        self._request = request
-        self._verdict = verdict
-        self._error: RequestError | None = None
-        request.sink = self
-        request.channel.pause_body()
-        verdict.addCallbacks(self._go_on, self._failed, (obey,))
-        _finish(request, verdict)
-
-    def _go_on(self, verdict: Verdict, obey: Callable[[Request, Verdict], None]) -> None:
-        self._request.sink = None
-        if not self._request.is_lost:
-            obey(self._request, verdict)
-
-    def _failed(self, failure: Failure) -> Failure:
-        return failure if self._error is None else Failure(self._error)
-
-    def body_received(self, data: bytes, *, complete: bool) -> None:
-        """A piece that was on its way when reading was paused."""
-        self._request.body_start += data
-
-    def body_failed(self, error: RequestError) -> None:
-        """The body is no body."""
-        self._error = error
-        self._verdict.cancel()
-
-    def client_lost(self, reason: Failure) -> None:
-        """The client is gone."""
-        self._verdict.cancel()
-
-
-def _finish(request: Request, done: Deferred[Any]) -> None:
-    """Answer `request` with the error if `done` fails; nobody is let through by a mistake."""
-
-    def failed(failure: Failure) -> None:
-        error = failure.value
-        request.sink = None
-        if isinstance(error, RequestError | UpstreamError):
-            request.fail(error)
-        elif not request.is_lost:
-            _log.failure("unexpected error while a request was guarded", failure=failure)
-            request.fail(RequestError(500, "unexpected error, see the log"))
-
-    done.addErrback(failed)
-    done.addErrback(lambda failure: _log.failure("unexpected error in an answer", failure=failure))

@@ -1,4 +1,4 @@
-"""Requests that are held until something is there that they need: a server, or what a function decides."""
+"""Requests that are held until something is there that they need: a verdict, a server, or what a function decides."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ T = TypeVar("T")
 _log = Logger()
 
 
+def _knows_none(*_: object) -> bool:
+    return False
+
+
 def hold(
     request: Request,
     awaited: Deferred[T],
     go_on: Callable[[Request, T], None],
-    failed: Callable[[Request, BaseException | None], bool],
+    failed: Callable[[Request, BaseException | None], bool] = _knows_none,
 ) -> None:
     """Hold `request` until `awaited` fires, and then let it `go_on`; of its body nothing is read meanwhile.
 
@@ -36,7 +40,16 @@ def hold(
         request.sink = None
         go_on(request, result)
 
-    def not_fired(failure: Failure) -> None:
+    awaited.addCallback(fired)
+    answer_failure(request, awaited, failed)
+
+
+def answer_failure(
+    request: Request, done: Deferred[Any], failed: Callable[[Request, BaseException | None], bool] = _knows_none
+) -> None:
+    """Answer `request` with the error if `done` fails; `failed` as for `hold`."""
+
+    def has_failed(failure: Failure) -> None:
         request.sink = None
         error = failure.value
         if isinstance(error, RequestError | UpstreamError):
@@ -45,9 +58,8 @@ def hold(
             _log.failure("unexpected error while a request was held", failure=failure)
             request.fail(RequestError(500, "unexpected error, see the log"))
 
-    awaited.addCallback(fired)
-    awaited.addErrback(not_fired)
-    awaited.addErrback(lambda failure: _log.failure("unexpected error in an answer", failure=failure))
+    done.addErrback(has_failed)
+    done.addErrback(lambda failure: _log.failure("unexpected error in an answer", failure=failure))
 
 
 class _Waiting:
