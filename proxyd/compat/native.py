@@ -417,7 +417,7 @@ def _activity(options: WrapOptions, prefix: str) -> ActivitySettings:
     return ActivitySettings(
         interval=None if given is None else _seconds("--last-activity-interval", given),
         force_alive=options.force_alive,
-        ignore=tuple(_pattern(text, prefix) for text in options.activity_ignore),
+        ignore=tuple(_pattern(text, prefix) for given in options.activity_ignore for text in _listed(given)),
     )
 
 
@@ -434,6 +434,15 @@ def _route_defaults(options: WrapOptions, environ: Mapping[str, str]) -> RouteOp
         request_headers=HeaderChanges(remove=options.drop_header) if options.drop_header else None,
         response_headers=HeaderChanges(set={"X-Frame-Options": framing}) if framing else None,
     )
+
+
+def _listed(text: str) -> list[str]:
+    """A list of Python, as Jupyter's command lines may have it, or one text."""
+    try:
+        value = ast.literal_eval(text) if text.startswith("[") else None
+    except (ValueError, SyntaxError):
+        value = None
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else [text]
 
 
 def _public_host(environ: Mapping[str, str]) -> str:

@@ -330,6 +330,10 @@ class SettingTests(SynchronousTestCase):
                 self.assertEqual(counts, activity.touch_of(f"{inside}{path}".encode()) is not None, (prefix, path))
         self.assertIsNotNone(activity.touch_of(b"/user/dan/_stcore/health"))
         self.assertIsNone(activity.touch_of(b"/user/x/y"))
+        listed = setup_of(
+            "--exclude-last-activity-patterns=['/a', '/b']", "--activity-ignore=[cd]", "a"
+        ).config.activity
+        self.assertEqual(["/a", "/b", "[cd]"], [pattern.split("(?:")[2][:-3] for pattern in listed.ignore])
 
     def test_waits_and_sizes(self) -> None:
         """The limits of requests, of the start, and of messages."""
