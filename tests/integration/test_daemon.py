@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Authority
-from tests.integration.test_serve import MANY_LINES, OPEN, PATIENCE_SECONDS, SERVE, CommandCase, Server, status_of
+from tests.integration.test_serve import OPEN, PATIENCE_SECONDS, SERVE, CommandCase, Server, status_of
 from tests.support import Process, accepts, wait_for
 from tests.wire import ScriptedUpstream, Wire, answering, connect, get
 
@@ -390,32 +388,8 @@ class LogSignalTests(CommandCase):
 
     def test_dropped_lines_are_told(self) -> None:
         """Once the pipe of the log is read again, the log says how many lines are missing."""
-        reading, writing = os.pipe()
-        self.addCleanup(os.close, reading)
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-        path = self.write("listeners: [{kind: http, socket: s}]\napi: off\n")
-        process = subprocess.Popen(
-            [*SERVE, "--config", str(path)],
-            cwd=self.directory,
-            env={**os.environ, **self.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            start_new_session=True,
-        )
-        os.close(writing)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        wait_for(lambda: b"Proxying" in os.read(reading, 4096), "the first lines", PATIENCE_SECONDS)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(self.directory / "s"))
-        wire = Wire(sock)
-        request = MANY_LINES.format(path="/healthz", agent="a" * 1000).encode()
-        batch, batches = 50, 60
-        for _ in range(batches):
-            wire.send(request * batch)
-            for _ in range(batch):
-                self.assertEqual(wire.message()[1], b'{"status":"OK"}')
-        wire.close()
+        _, reading = self.start_unread()
+        self.fill_log(3000)
         os.set_blocking(reading, False)
         log = [b""]
 
@@ -426,7 +400,7 @@ class LogSignalTests(CommandCase):
             return re.search(rb" warn +(\d+) lines of a log were dropped", log[0])
 
         found = wait_for(told, "the number of lines that are missing", PATIENCE_SECONDS)
-        self.assertEqual(log[0].count(b'"GET /healthz HTTP/1.1" 200') + int(found[1]), batch * batches)
+        self.assertEqual(log[0].count(b'"GET /healthz HTTP/1.1" 200') + int(found[1]), 3000)
 
 
 class StallTests(CommandCase):

@@ -123,6 +123,40 @@ class CommandCase(SynchronousTestCase):
         """Start a command, and do not wait."""
         return Process(self, *words, env=self.environ, cwd=self.directory)
 
+    def start_unread(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a proxy on the socket `s` whose log goes to a small pipe; the end of it that nobody reads."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        path = self.write("listeners: [{kind: http, socket: s}]\napi: off\n")
+        process = subprocess.Popen(
+            [*SERVE, "--config", str(path)],
+            cwd=self.directory,
+            env={**os.environ, **self.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            start_new_session=True,
+        )
+        os.close(writing)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        wait_for(lambda: b"Proxying" in os.read(reading, 4096), "the first lines", PATIENCE_SECONDS)
+        return process, reading
+
+    def fill_log(self, count: int) -> None:
+        """Make `count` long lines in the log of `start_unread`, and demand every answer."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(self.directory / "s"))
+        wire = Wire(sock)
+        request = MANY_LINES.format(path="/healthz", agent="a" * 1000).encode()
+        batch = 50
+        for _ in range(count // batch):
+            wire.send(request * batch)
+            for _ in range(batch):
+                message = wire.message()
+                self.assertEqual(message[1], b'{"status":"OK"}', message)
+        wire.close()
+
     def busy_port(self) -> int:
         """A port that somebody else listens on until the test is over."""
         sock = socket.socket()
@@ -525,34 +559,8 @@ class LogTests(CommandCase):
 
     def test_a_log_that_nobody_reads_stops_nothing(self) -> None:
         """Lines are lost, not requests: with the pipe full and megabytes behind it everything is served, to the end."""
-        reading, writing = os.pipe()
-        self.addCleanup(os.close, reading)
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-        path = self.write("listeners: [{kind: http, socket: s}]\napi: off\n")
-        process = subprocess.Popen(
-            [*SERVE, "--config", str(path)],
-            cwd=self.directory,
-            env={**os.environ, **self.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            start_new_session=True,
-        )
-        os.close(writing)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        wait_for(lambda: b"Proxying" in os.read(reading, 4096), "the first lines", PATIENCE_SECONDS)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(self.directory / "s"))
-        wire = Wire(sock)
-        # More than what may wait for a reader: 4 MiB.
-        request = MANY_LINES.format(path="/healthz", agent="a" * 1000).encode()
-        batch = 50
-        for _ in range(2500 // batch):
-            wire.send(request * batch)
-            for _ in range(batch):
-                message = wire.message()
-                self.assertEqual(message[1], b'{"status":"OK"}', message)
-        wire.close()
+        process, _ = self.start_unread()
+        self.fill_log(2500)  # more than what may wait for a reader: 4 MiB
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
 
