@@ -134,7 +134,8 @@ class HubAuthenticator:
     def _credentials(self, head: RequestHead, cookies: _Cookies) -> list[_Credential]:
         """What the client shows, in the order in which it counts."""
         found = []
-        is_websocket = bool(head.upgrade)
+        # Whatever else asks for an upgrade is served as an ordinary request.
+        is_websocket = head.upgrade == b"websocket" and head.method == b"GET"
         if is_websocket or self._settings.allow_token_in_url:
             token = _token_in_query(head.target.partition(b"?")[2])
             if token:

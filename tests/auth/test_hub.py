@@ -181,6 +181,9 @@ class TokenTests(HubTestCase):
         """Only if it is allowed, or for a WebSocket; it goes no further then."""
         target = f"/user/alice/x?a=1&token={TOKEN}&b=2"
         self.assert_refused(await self.ask(target=target), 403)
+        other = [field.replace("websocket", "h2c") for field in WEBSOCKET]
+        self.assert_refused(await self.ask(*other, target=target), 403)
+        self.assert_refused(await self.ask(*WEBSOCKET, method="POST", target=target), 403)
         admit = self.assert_admitted(await self.ask(*WEBSOCKET, target=target))
         self.assertEqual(admitted_query(b"?a=1&token=x&b=2", admit), b"?a=1&b=2")
         self.authenticator = self.make({"JUPYTERHUB_ALLOW_TOKEN_IN_URL": "1"})
