@@ -75,6 +75,7 @@ class Matrix:
 
     auth: ClassVar[str] = ""
     base: ClassVar[str] = "/"
+    made_from: tuple[str, ...] = ()
 
     def setUp(self) -> None:
         self.recorder = RecordingUpstream(self)
@@ -214,8 +215,11 @@ class Matrix:
         self.assertNotIn("Traceback", self.proxy.process.log)
 
     def assert_good_ones_arrive(self) -> None:
-        """At each place."""
+        """At each place; and what the bad ones were made from is good."""
         good = self.good()
+        for credentials in (good, *self.made_from):
+            head = self.answer(self.behind["a route"], REQUESTS["GET"], credentials)
+            self.assertEqual(b"200", head[9:12], credentials)
         for behind, target in self.behind.items():
             is_raw = "raw" in behind
             before = len(self.recorder.seen), self.starts.read_text() if self.starts.exists() else ""
@@ -237,11 +241,12 @@ class TokenTests(Matrix, unittest.SynchronousTestCase):
     def shown(self) -> Mapping[str, str]:
         secret = bytes.fromhex((self.directory / "state" / "cookie-key").read_text())
 
-        def cookie(expires: float, token: str = TOKEN, name: str = "/", key: bytes = secret) -> str:
+        def cookie(expires: float, token: str = TOKEN, name: str = "", key: bytes = secret) -> str:
             sealed = Sealer(key, b"token login", name.encode(), token.encode()).seal(b"", expires)
             return f"Cookie: proxyd-login={sealed.decode()}\r\n"
 
         good = cookie(FUTURE).removesuffix("\r\n")
+        self.made_from = (cookie(FUTURE),)
         middle = len(good) // 2
         return {
             "nothing": "",
@@ -298,6 +303,7 @@ class HubTests(Matrix, unittest.SynchronousTestCase):
             return f"Cookie: {CLIENT_ID}={sealed.decode()}\r\n"
 
         good = cookie(FUTURE).removesuffix("\r\n")
+        self.made_from = (cookie(FUTURE),)
         middle = len(good) // 2
         state = Sealer(secret, b"hub attempt", CLIENT_ID.encode()).seal(TOKEN.encode(), FUTURE).decode()
         return {
