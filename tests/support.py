@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TypeVar
 from unittest import TestCase
@@ -75,14 +76,16 @@ def add_workers(argv: Sequence[str | Path], cwd: str | Path | None) -> None:
     """Let a proxy have as many workers as `PROXYD_TEST_WORKERS` says, by a file in `conf.d` beside its own."""
     count = os.environ.get(WORKERS_VARIABLE)
     words = [str(word) for word in argv]
-    option = next((word for word in words if word in ("-c", "--config")), None)
-    if not count or option is None or not {"serve", "proxyd"} & set(words):
+    if not count or not {"serve", "proxyd"} & set(words):
         return
-    file = Path(cwd or ".", words[words.index(option) + 1])
-    if file.is_file() and not re.search(r"^workers:", file.read_text(errors="replace"), re.MULTILINE):
-        pieces = file.parent / "conf.d"
-        pieces.mkdir(exist_ok=True)
-        (pieces / WORKERS_FILE).write_text(f"workers: {count}\n")
+    for option, name in pairwise(words):
+        file = Path(cwd or ".", name)
+        if option not in ("-c", "--config") or "\n" in name or not file.is_file():
+            continue
+        if not re.search(r"^workers:", file.read_text(errors="replace"), re.MULTILINE):
+            pieces = file.parent / "conf.d"
+            pieces.mkdir(exist_ok=True)
+            (pieces / WORKERS_FILE).write_text(f"workers: {count}\n")
 
 
 def is_worker(pid: int) -> bool:

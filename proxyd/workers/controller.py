@@ -149,10 +149,12 @@ class Workers:
     def _members(self) -> Iterator[Worker]:
         return (worker for worker in self._workers if worker.is_member)
 
-    def tell(self, name: str, content: Any = None) -> None:
-        """Send a message to everybody who has all routes, or is on the way to them."""
-        for worker in self._members():
+    def tell(self, name: str, content: Any = None) -> list[int]:
+        """Send a message to everybody who has all routes, or is on the way to them; gives back their numbers."""
+        members = list(self._members())
+        for worker in members:
             worker.link.tell(name, content)
+        return [worker.number for worker in members]
 
     def settled(self) -> Deferred[None]:
         """Fires when everybody has done what was told before; who does not is replaced. Does not fail."""

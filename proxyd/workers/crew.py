@@ -70,6 +70,7 @@ class Crew:
         self._activity = activity
         self.ledger = ledger
         self._generation = 1
+        self._busy: set[int] = set()
         self._generations = Generations()
         self._generations.begin(self._generation, config.servers)
         self._servers = ServerDesk(supervisor, self._generations)
@@ -83,6 +84,7 @@ class Crew:
             "leave": desk.on_leave,
             "failure": self._on_failure,
             "report": self._on_report,
+            "quiet": lambda number, _: self._quiet(number),
         }
         self._memory = os.memfd_create("proxyd", os.MFD_CLOEXEC)
         os.truncate(self._memory, memory_bytes(count))
@@ -153,6 +155,7 @@ class Crew:
             self._shared.clear(number - 1)
         self._servers.left(number)
         self.ledger.left(number)
+        self._quiet(number)
 
     def _on_failure(self, number: int, facts: list[Any]) -> None:
         """The page of a server that did not start may come back to any of them."""
@@ -228,8 +231,15 @@ class Crew:
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Finish what is being served; fires when all workers have ended."""
-        self.workers.tell("drain", seconds)
+        self._busy = set(self.workers.tell("drain", seconds))
         return self.workers.end(seconds)
+
+    def _quiet(self, number: int) -> None:
+        """A worker has no exchanges any more; when none has, tunnels may end."""
+        if number in self._busy:
+            self._busy.discard(number)
+            if not self._busy:
+                self.workers.tell("goodbye")
 
     def hurry(self) -> None:
         """End a drain that is going on."""

@@ -399,9 +399,12 @@ class DataPath:
         """Serve everybody for `seconds` more, while readiness says that the end is near."""
         return self._drain.announce(seconds)
 
-    def drain(self, seconds: float) -> Deferred[None]:
-        """Finish what is being served; fires when all is over, or after `seconds`."""
-        return self._drain.finish(seconds)
+    def drain(self, seconds: float, are_others_busy: Callable[[], bool] = lambda: False) -> Deferred[None]:
+        """Finish what is being served; fires when all is over, or after `seconds`.
+
+        `are_others_busy` is that of `Drain.finish`.
+        """
+        return self._drain.finish(seconds, are_others_busy)
 
     def hurry(self) -> None:
         """End a drain that is going on."""

@@ -34,11 +34,14 @@ class Drain:
             site.is_draining = True
         return self._wait_while(lambda: True, seconds)
 
-    def finish(self, seconds: float) -> Deferred[None]:
-        """Let exchanges end within `seconds`, then tunnels at once."""
+    def finish(self, seconds: float, are_others_busy: Callable[[], bool] = lambda: False) -> Deferred[None]:
+        """Let exchanges end within `seconds`, then tunnels at once.
+
+        `are_others_busy` is asked when there are no exchanges here any more: tunnels wait for those elsewhere, too.
+        """
         for site in self._sites:
             site.drain()
-        done = self._wait_while(lambda: any(site.channels for site in self._sites), seconds)
+        done = self._wait_while(lambda: any(site.channels for site in self._sites) or are_others_busy(), seconds)
         return done.addCallback(lambda _: self._end_tunnels())
 
     def hurry(self) -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Followers(Protocol):
     """The workers, all together."""
 
-    def tell(self, name: str, content: Any = None) -> None:
+    def tell(self, name: str, content: Any = None) -> object:
         """Send a message to everybody who has a table."""
 
     def settled(self) -> Deferred[None]:

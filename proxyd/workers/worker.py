@@ -66,7 +66,7 @@ class WorkerService:
         self.link: Link = workers_end(self._take, self._link_lost, reactor)
         self.data_path: DataPath | None = None
         self._began = time.monotonic()
-        self._is_ending = False
+        self._is_ending = self._is_quiet = self._may_end = False
         self._take_prepared: Callable[[], None] | None = None
         self._prepared_writer: LineWriter | None = None
 
@@ -350,9 +350,23 @@ class WorkerService:
             self._end()
             return
         drained = self.data_path.stop_listening()
-        drained.addCallback(lambda _: self.data_path.drain(seconds) if self.data_path is not None else None)
+        drained.addCallback(lambda _: self._drain(seconds))
         drained.addErrback(lambda failure: self._log.failure("unexpected error at the end", failure=failure))
         drained.addCallback(lambda _: self.close())
+
+    def _drain(self, seconds: float) -> Deferred[None] | None:
+        return None if self.data_path is None else self.data_path.drain(seconds, self._are_others_busy)
+
+    def _are_others_busy(self) -> bool:
+        """Whether other workers have exchanges, when there are none here any more."""
+        if not self._is_quiet:
+            self._is_quiet = True
+            self.link.tell("quiet")
+        return not self._may_end and not self.link.is_lost
+
+    def on_goodbye(self) -> None:
+        """Nobody has exchanges any more: tunnels may end."""
+        self._may_end = True
 
     def on_hurry(self) -> None:
         """Wait for nothing any more."""

@@ -375,7 +375,8 @@ class LogSignalTests(CommandCase):
         client.send(b"GET /a?token=hunter2 HTTP/1.1\r\nHost: t\r\nCookie: hunter2\r\n\r\n")
         self.assertTrue(client.until(b"half").endswith(b"half"))
         server.process.send(signal.SIGUSR2)
-        server.process.wait_for_log("state: thread MainThread", PATIENCE_SECONDS)
+        for text in ("state: thread MainThread", f"state: upstream 127.0.0.1:{upstream.port}"):  # a worker may say it
+            server.process.wait_for_log(text, PATIENCE_SECONDS)
         log = server.process.log
         self.assertRegex(log, r"state: proxyd \S+, up \d+ s\n")
         self.assertRegex(log, r"state: event loop: at most \d.\d{3} s late, stalls: 0\n")

@@ -97,6 +97,20 @@ class CrewTests(SynchronousTestCase):
             with self.assertRaises(LookupError):
                 self.crew.message(1, name, None)
 
+    def test_tunnels_wait_for_the_exchanges_of_all(self) -> None:
+        """When the last worker has none any more, or is no more, all are told that tunnels may end."""
+        told: list[str] = []
+        self.patch(self.crew.workers, "tell", lambda name, *_: told.append(name) or [1, 2])
+        self.crew.drain(3.0)
+        self.crew.message(1, "quiet", None)
+        self.crew.message(1, "quiet", None)
+        self.assertEqual(told, ["drain"])
+        self.crew.left(2)
+        self.assertEqual(told, ["drain", "goodbye"])
+        self.crew.left(1)
+        self.assertEqual(told, ["drain", "goodbye"])
+        self.clock.advance(60)
+
     def test_seats_of_a_worker_that_is_gone(self) -> None:
         """Are free again."""
         shared = self.crew._shared
