@@ -41,6 +41,13 @@ c.Spawner.env_keep.append({mark!r})
 """
 
 
+# Services do not inherit the environment; nothing of them is to outlive a test either.
+MARKED = """
+import os
+if "services" in c.JupyterHub:
+    for service in c.JupyterHub.services:
+        service.setdefault("environment", {{}})[{mark!r}] = os.environ[{mark!r}]
+"""
 INTERNAL_SSL = """
 c.JupyterHub.internal_ssl = True
 c.JupyterHub.internal_certs_location = {certificates!r}
@@ -65,7 +72,7 @@ class Hub:
         self._api_token = token_hex(16)
         config = self.directory / "jupyterhub_config.py"
         config.write_text(
-            (CONFIG + more).format(
+            (CONFIG + more + MARKED).format(
                 port=self.port,
                 api_port=self.api_port,
                 hub_port=self.hub_port,
