@@ -22,7 +22,7 @@ keep an access log, except configurable-http-proxy, which has none.
 
 Machine: {machine}.
 
-Measured: {dates}.
+Measured: {dates}.{note}
 
 {versions}.
 
@@ -67,6 +67,7 @@ def page(results: Results) -> str:
         machine=results.machine,
         dates=", ".join(days),
         versions="; ".join(f"{name} {version}" for name, version in results.versions().items()),
+        note=f" {results.note}" if results.note else "",
         goals=_table(goal_cells(results.verdicts())),
         figures=_table(figure_cells(results)),
         details=_table(detail_cells(results)),

@@ -64,6 +64,7 @@ class Results:
         self.rows: dict[str, Row] = {}
         self.dates: dict[str, str] = {}
         self.machine = machine()
+        self.note = ""  # what a reader has to know of the run
 
     @classmethod
     def load(cls, path: Path) -> Results:
@@ -71,6 +72,7 @@ class Results:
         results = cls()
         saved = json.loads(path.read_text())
         results.machine = saved["machine"]
+        results.note = saved.get("note", "")
         for entry in saved["rows"]:
             figures = {name: Figure(**figure) for name, figure in entry["figures"].items()}
             row = Row(entry["key"], entry["title"], entry["unit"], figures, entry["ratios"], entry["versions"])
@@ -92,8 +94,9 @@ class Results:
             }
             for row in self.rows.values()
         ]
+        whole = {"machine": self.machine, "note": self.note, "rows": rows}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": self.machine, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
     def add(self, row: Row) -> None:
         """Take a row, in place of an older one."""

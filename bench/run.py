@@ -33,13 +33,16 @@ def checkout_of(commit: str) -> Iterator[Path]:
         subprocess.run((*git, "remove", "--force", str(path)), check=True)
 
 
-def measure(axes: list[str], plan: Plan, results: Results, peers: frozenset[str], base: Path | None = None) -> set[str]:
+def measure(
+    axes: list[str], plan: Plan, results: Results, output: Path, peers: frozenset[str], base: Path | None = None
+) -> set[str]:
     """Add the rows of these axes to the results; gives back which peers are not installed."""
     missing: set[str] = set()
     for axis in axes:
         with Bench(base=base, peers=peers) as bench:
             for row in AXES[axis](bench, plan):
                 results.add(row)
+                results.save(output)  # a run that is ended early has measured something
             missing |= bench.missing
     return missing
 
@@ -56,6 +59,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=CACHE / "results.json", help="[%(default)s]")
     parser.add_argument("--merge", action="store_true", help="keep what the output has of other measurements")
     parser.add_argument("--publish", action="store_true", help="write docs/performance.* from the output")
+    parser.add_argument("--note", default="", help="what a reader of the page has to know of the run")
     parser.add_argument("--install", action="store_true", help="install jupyter-server-proxy, if it is not there")
     options = parser.parse_args()
     axes = [axis for axis in options.only.split(",") if axis]
@@ -71,9 +75,10 @@ def main() -> None:
     results = Results.load(options.output) if options.merge and options.output.exists() else Results()
     if options.base:
         with checkout_of(options.base) as base:
-            missing = measure(axes, plan, results, peers, base)
+            missing = measure(axes, plan, results, options.output, peers, base)
     else:
-        missing = measure(axes, plan, results, peers)
+        missing = measure(axes, plan, results, options.output, peers)
+    results.note = options.note or results.note
     results.save(options.output)
     show(results, missing)
     if options.publish:
