@@ -401,7 +401,7 @@ class Stage:
                 break
             if self._delay and self._is_quiet(client) and not self._end_upstreams():
                 self._read(case, client)
-                if any(each.is_complete and each.status >= 200 for each in outcome.responses):
+                if outcome.problems or any(each.is_complete and each.status >= 200 for each in outcome.responses):
                     break
         self._read(case, client)
         outcome.end = client.end
@@ -414,6 +414,8 @@ class Stage:
     def _turn(self, deadline: float) -> bool:
         """Serve whoever has something; False if nobody had until `deadline`."""
         left = deadline - time.monotonic()
+        if left <= 0:
+            return False
         ready = self._poll.poll(max(min(left, self._delay or left), 0))
         if not ready and left <= (self._delay or left):
             return False
@@ -483,7 +485,9 @@ class Stage:
             try:
                 found = read_response(data, method, at_end=client.end == "closed")
             except MalformedError as error:
-                outcome.problems.append(f"the client got what is no response: {error}")
+                problem = f"the client got what is no response: {error}"
+                if problem not in outcome.problems:
+                    outcome.problems.append(problem)
                 data = b""
                 break
             if found is None:
@@ -501,8 +505,8 @@ class Stage:
         while True:
             if not any(each.rest or each.is_tunnel for each in self._connections):
                 # What the proxy may have begun before the client saw the end.
-                while self._poll.poll(0):
-                    self._turn(0)
+                while self._poll.poll(0) and self._turn(deadline):
+                    pass
                 if not any(each.rest or each.is_tunnel for each in self._connections):
                     return
             if not self._turn(deadline):

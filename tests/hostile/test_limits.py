@@ -186,7 +186,7 @@ class RouteRateTests(LimitTestCase):
 class SlowTests(LimitTestCase):
     """Clients that are slow on purpose, many at once."""
 
-    settings: ClassVar[str] = "timeouts: {header: 1s, body_idle: 2s, keep_alive: 1s}"
+    settings: ClassVar[str] = "timeouts: {header: 1s, body_idle: 3s, keep_alive: 1s}"
 
     def trickle(self, clients: list[Wire], piece: bytes, seconds: float) -> list[Wire]:
         """Send pieces from all clients until they are answered, or the time is over; those that are not answered."""
@@ -240,13 +240,13 @@ class SlowTests(LimitTestCase):
         """Slow is not stuck: a body that comes byte by byte may take longer than `body_idle`, and arrives whole."""
         upstream = ManualUpstream(self)
         client = self.client()
-        client.send(b"POST %b HTTP/1.1\r\n" % self.route(upstream).encode() + _HEAD + b"Content-Length: 50\r\n\r\n")
+        client.send(b"POST %b HTTP/1.1\r\n" % self.route(upstream).encode() + _HEAD + b"Content-Length: 500\r\n\r\n")
         wire = upstream.accept()
         wire.head()
-        self.assertEqual([client], self.trickle([client], b"a", 2.4))  # nobody has answered yet
+        self.assertEqual([client], self.trickle([client], b"a", 3.5))  # nobody has answered yet
         with contextlib.suppress(ConnectionError):
-            client.send(b"a" * 50)
-        self.assertEqual(b"a" * 50, wire.exactly(50))
+            client.send(b"a" * 500)
+        self.assertEqual(b"a" * 500, wire.exactly(500))
         wire.send(_OK)
         self.assert_status(200, client.head())
 
@@ -261,6 +261,6 @@ class SlowTests(LimitTestCase):
         began = time.monotonic()
         while got < size and (data := client.sock.recv(65536)):
             got += len(data)
-            if time.monotonic() - began < 2.5:
+            if time.monotonic() - began < 3.5:
                 time.sleep(0.02)
         self.assertEqual(size, got)

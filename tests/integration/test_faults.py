@@ -66,67 +66,6 @@ _NO_RESPONSES = [
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
 ]
 
-# Heads that are 400 and the end of the connection (RFC 9112 §2-§6); `%b` is where the target goes.
-_BAD_REQUESTS = [
-    b"%b\r\n\r\n",
-    b"GET %b\r\nHost: a\r\n\r\n",
-    b"GET  %b HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET %b HTTP/1.1 \r\nHost: a\r\n\r\n",
-    b" GET %b HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"G(T %b HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET %b a HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET %b\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET %b HTTP/1.1\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a, b\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a@b\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX Y: a\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Space : a\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Folded: a\r\n b\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Null: \x00\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Return: a\rb\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nX-Feed: a\nX-Hidden: b\r\n\r\n",
-    b"GET %b HTTP/1.1\nHost: a\n\n",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: -2\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 0x2\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n0123456789",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551618\r\n\r\nok",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
-    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-    b'POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n',
-    b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n",
-    b"POST %b HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nok",
-]
-
-# Chunked bodies that break off the request with 400 (RFC 9112 §7.1).
-_BAD_CHUNKS = [
-    b"x\r\n",
-    b"-2\r\nok\r\n0\r\n\r\n",
-    b"+2\r\nok\r\n0\r\n\r\n",
-    b"0x2\r\nok\r\n0\r\n\r\n",
-    b" 2\r\nok\r\n0\r\n\r\n",
-    b"2 \r\nok\r\n0\r\n\r\n",
-    b"\r\nok\r\n0\r\n\r\n",
-    b"2\nok\r\n0\r\n\r\n",
-    b"2;a\nb\r\nok\r\n0\r\n\r\n",
-    b"2\r\nokay\r\n0\r\n\r\n",
-    b"2\r\nok\n0\r\n\r\n",
-    b"10000000000000002\r\nok\r\n0\r\n\r\n",
-    b"2;" + b"a" * 5000 + b"\r\nok\r\n0\r\n\r\n",
-    b"2\r\nok\r\n0\r\nno colon\r\n\r\n",
-    b"2\r\nok\r\n0\r\nX-Trailer: " + b"a" * 10_000 + b"\r\n\r\n",
-]
-
 
 class UpstreamFaultTests(ProxyTestCase):
     """Faults of an upstream before the client has seen anything of an answer."""
@@ -476,73 +415,9 @@ class RefusedClientTestCase(ProxyTestCase):
 
 
 class BadClientTests(RefusedClientTestCase):
-    """Clients that send what is no request, or too much."""
+    """Clients that send too much; what is no request is in `tests/hostile`."""
 
     settings = "limits: {body: 1000}"
-
-    def test_malformed_requests(self) -> None:
-        """400 and the end, and the upstream never hears of it."""
-        upstream = ManualUpstream(self)
-        key = self.route(upstream).encode()
-        for request in _BAD_REQUESTS:
-            client = self.client()
-            client.send(request % key)
-            self.assert_refused(400, client, request)
-        self.assertFalse(upstream.is_asked())
-        self.assert_alive()
-
-    def test_other_protocols(self) -> None:
-        """TLS, HTTP/2 and nonsense on a port of HTTP/1.1 are refused, and CONNECT leads nowhere."""
-        upstream = ManualUpstream(self)
-        self.proxy.put_route("/", upstream.url)
-        self.addCleanup(self.proxy.delete_route, "/")
-        for request in (
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
-            b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-            b"GET / RTSP/1.0\r\nHost: a\r\n\r\n",
-            b"\x00" * 20_000,
-        ):
-            client = self.client()
-            client.send(request)
-            head = client.head()
-            self.assertRegex(head, rb"\AHTTP/1\.1 (4\d\d|50[15]) ", request[:40])
-            self.assertIn(b"\r\nConnection: close\r\n", head)
-            client.finish()
-            self.assertTrue(client.is_closed(10), request[:40])
-        self.assertFalse(upstream.is_asked())
-        self.assert_alive()
-
-    def test_good_request_before_a_bad_one(self) -> None:
-        """The good one gets its answer, the bad one its own, in that order."""
-        client, upstream = self.begin(GET)
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + GET % b"/test_good_request_before_a_bad_one/1")
-        upstream.head()
-        upstream.send(OK)
-        self.assertEqual(b"ok", client.message()[1])
-        self.assert_refused(400, client)
-        self.assertEqual(b"", upstream.buffer)
-
-    def test_malformed_chunks(self) -> None:
-        """A chunked body that breaks the rules ends the request on both sides; the upstream never sees its end."""
-        for body in _BAD_CHUNKS:
-            for together in (True, False):
-                upstream = ManualUpstream(self)
-                client = self.client()
-                head = CHUNKED_POST % self.route(upstream).encode()
-                if together:
-                    client.send(head + body)
-                else:
-                    client.send(head)
-                    wire = upstream.accept()
-                    wire.head()
-                    client.send(body)
-                    self.assertNotIn(b"0\r\n", wire.rest())
-                self.assert_refused(400, client, body[:40])
-                if together and upstream.is_asked():
-                    self.assertNotIn(b"\r\n0\r\n", upstream.accept().rest())
-        self.assert_alive()
 
     def test_too_much(self) -> None:
         """What is beyond a limit is answered by the status that says which, and forwarded to nobody."""
