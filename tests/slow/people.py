@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 from unittest import TestCase
@@ -12,7 +10,7 @@ from urllib.parse import quote
 
 import requests
 
-from tests.slow.test_browser import Browser
+from tests.slow.browser import Browser
 from tests.slow.test_jupyterhub import Hub
 from tests.support import wait_for
 
@@ -111,36 +109,10 @@ class Desk:
 
     def log_in(self) -> None:
         """Fill in the Hub's form, which is what there is to be seen now."""
-        self.wait_for("document.querySelector('#username_input') !== null")
+        self.browser.wait_for("document.querySelector('#username_input') !== null")
         self.browser.type("#username_input", self.name)
         self.browser.type("#password_input", "any")
         self.browser.click("#login_submit")
-
-    def see(self, text: str) -> None:
-        """Wait until the page shows `text`."""
-        self.wait_for(f"document.documentElement.innerText.includes({json.dumps(text)})")
-
-    def press(self, selector: str) -> None:
-        """Wait for a button, and press it."""
-        button = f"document.querySelector({json.dumps(selector)})"
-        self.wait_for(f"{button} !== null")
-        self.browser.evaluate(f"{button}.click()")
-
-    def wait_for(self, expression: str) -> None:
-        """Wait until an expression is true in the page."""
-
-        def is_true() -> bool:
-            try:
-                return bool(self.browser.evaluate(expression))
-            except AssertionError:  # one page is on its way out, the next one is not there yet
-                return False
-
-        try:
-            wait_for(is_true, f"{expression} in the page of {self.name}", SECONDS, 0.1)
-        except AssertionError:
-            with contextlib.suppress(AssertionError):
-                sys.stderr.write(f"\n{self.path}\n{self.browser.evaluate('document.documentElement.innerText')}\n")
-            raise
 
     @property
     def path(self) -> str:

@@ -67,7 +67,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
             alice.open("/user/alice/")  # nothing runs: the Hub says so, and starts it for whom it belongs to
             alice.log_in()
             alice.open("/hub/spawn/alice")
-            alice.see("counted 0")
+            alice.browser.see("counted 0")
             self.assertEqual("/user/alice/", alice.path)
             self.count(alice, 1)
             self.have_guests()
@@ -81,8 +81,8 @@ class BothRolesTests(unittest.SynchronousTestCase):
 
     def count(self, desk: Desk, number: int) -> None:
         """A click goes to the script and comes back over the WebSocket."""
-        desk.press(".st-key-count button")
-        desk.see(f"counted {number}")
+        desk.browser.press(".st-key-count button")
+        desk.browser.see(f"counted {number}")
 
     def have_guests(self) -> None:
         """Eve is none; bob is one from the moment on at which alice says so."""
@@ -90,7 +90,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
             desk = Desk(self.hub, self, name)
             desk.open("/user/alice/")
             desk.log_in()
-            desk.see("403")
+            desk.browser.see("403")
         owner = Person(self.hub, "alice")
         answer = requests.post(
             f"{self.hub.url}/hub/api/shares/alice/",
@@ -100,8 +100,10 @@ class BothRolesTests(unittest.SynchronousTestCase):
         )
         answer.raise_for_status()
         desk.open("/user/alice/")
-        desk.press("form input[type=submit], form button[type=submit]")  # the Hub asks whether alice may know who it is
-        desk.see("counted 0")
+        desk.browser.press(
+            "form input[type=submit], form button[type=submit]"
+        )  # the Hub asks whether alice may know who it is
+        desk.browser.see("counted 0")
         self.count(desk, 1)
 
     def lose_the_proxy(self, alice: Desk) -> None:
@@ -111,7 +113,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
         wait_for(lambda: self.hub.proxy_pid() not in {0, killed}, "another proxy", SECONDS)
         wait_for(lambda: "/user/alice" in self.hub.routes(), "the routes", SECONDS)
         alice.open("/user/alice/")
-        alice.see("counted 0")
+        alice.browser.see("counted 0")
         self.count(alice, 1)
 
     def lose_the_application(self, alice: Desk) -> None:
@@ -120,7 +122,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: self.pids_of("streamlit") not in ([], [killed]), "another application", SECONDS)
         alice.open("/user/alice/")
-        alice.see("counted 0")
+        alice.browser.see("counted 0")
         self.count(alice, 1)
 
     def pids_of(self, program: str) -> list[int]:
@@ -145,7 +147,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
         )
         wait_for(lambda: "/user/alice" in self.hub.routes(), "the route", SECONDS)
         alice.open("/user/alice/")
-        alice.see("counted 0")
+        alice.browser.see("counted 0")
         self.count(alice, 1)
 
     def lose_the_hub(self, alice: Desk) -> None:
@@ -166,7 +168,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
             wait_for(lambda: "/user/alice" in self.hub.routes(), "the routes", SECONDS)
             self.assertEqual(200, self.status_for(unknown))
             alice.open("/user/alice/")
-            alice.see("counted 0")
+            alice.browser.see("counted 0")
             self.count(alice, 1)
 
     def status_for(self, person: Person) -> int:
@@ -179,7 +181,7 @@ class BothRolesTests(unittest.SynchronousTestCase):
         alice.open("/hub/logout")
         self.assertEqual(403, alice.status("/user/alice/_stcore/health"))
         alice.open("/user/alice/")
-        alice.wait_for("document.querySelector('#username_input') !== null")
+        alice.browser.wait_for("document.querySelector('#username_input') !== null")
 
     def test_voila(self) -> None:
         """A notebook as a page, in one line of the manual; its widgets work over the WebSocket of the kernel."""
@@ -187,10 +189,10 @@ class BothRolesTests(unittest.SynchronousTestCase):
             vera = Desk(self.hub, self, "vera")
             vera.open("/hub/spawn/vera")
             vera.log_in()
-            vera.see("the answer is 42")
-            vera.see("counted 0")
-            vera.press("button.jupyter-button")
-            vera.see("counted 1")
+            vera.browser.see("the answer is 42")
+            vera.browser.see("counted 0")
+            vera.browser.press("button.jupyter-button")
+            vera.browser.see("counted 1")
             self.assertEqual("/user/vera/", vera.path)
             stranger = f"{self.hub.url}/user/vera/"
             self.assertEqual(302, requests.get(stranger, timeout=SECONDS, allow_redirects=False).status_code)
@@ -243,11 +245,11 @@ class UserRedirectTests(unittest.SynchronousTestCase):
 
     def arrive(self, olga: Desk, port: int, query: str) -> None:
         """The page is that of the program, and so is what a WebSocket of the page leads to; neither gets a secret."""
-        olga.wait_for(f"location.pathname === '/user/olga/proxy/{port}/page'")
-        olga.see(f'"path": "/page?{query}"')
+        olga.browser.wait_for(f"location.pathname === '/user/olga/proxy/{port}/page'")
+        olga.browser.see(f'"path": "/page?{query}"')
         told = olga.browser.text("body")
         self.assertTrue(olga.browser.evaluate(ECHO.strip()))
-        olga.wait_for("window.heard.length === 2")
+        olga.browser.wait_for("window.heard.length === 2")
         first, second = olga.browser.evaluate("window.heard")
         self.assertEqual(f"/socket?{query}", json.loads(first)["path"])
         self.assertEqual("hello from the page", second)

@@ -6,88 +6,13 @@ import re
 import shutil
 import sys
 import tempfile
-from base64 import b64decode
 from pathlib import Path
-from typing import Any
-from unittest import TestCase
 
 import requests
 from twisted.trial import unittest
 
+from tests.slow.browser import Browser
 from tests.support import CHECKOUT, Process, accepts, free_port, script, wait_for
-
-_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Browser:
-    """A Chromium, driven over WebDriver; `case` owns its processes, and all its files are in `directory`."""
-
-    def __init__(self, case: TestCase, directory: Path) -> None:
-        driver = shutil.which("chromedriver")
-        if driver is None:
-            raise AssertionError("chromedriver is not installed (Debian package chromium-driver)")
-        port = free_port()
-        directory.mkdir()
-        environ = {"TMPDIR": str(directory), "HOME": str(directory)}
-        self._driver = Process(case, driver, f"--port={port}", env=environ)
-        self._driver.wait_for(lambda: accepts(port), "chromedriver listens")
-        self._url = f"http://127.0.0.1:{port}/session"
-        options = {"args": [*_FLAGS, f"--user-data-dir={directory}/profile"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        with self._driver.log_on_failure():
-            session = self._post("", {"capabilities": {"alwaysMatch": wanted}})
-        self._url += f"/{session['sessionId']}"
-        case.addCleanup(requests.delete, self._url, timeout=30)
-
-    def _post(self, path: str, body: dict[str, object]) -> Any:
-        answer = requests.post(f"{self._url}{path}", json=body, timeout=60)
-        if answer.status_code != 200:
-            raise AssertionError(f"WebDriver: {answer.text}")
-        return answer.json()["value"]
-
-    def open(self, url: str) -> None:
-        """Go to a page, and return when it is there."""
-        self._post("/url", {"url": url})
-
-    def text(self, selector: str) -> str:
-        """The text of the first element that fits a CSS selector."""
-        code = "return document.querySelector(arguments[0]).textContent"
-        return str(self._post("/execute/sync", {"script": code, "args": [selector]}))
-
-    def evaluate(self, expression: str) -> Any:
-        """The value of an expression in the page."""
-        return self._post("/execute/sync", {"script": f"return {expression}", "args": []})
-
-    def click(self, selector: str) -> None:
-        """Click on an element, and return when the page that this leads to is there."""
-        self._post(f"/element/{self._find(selector)}/click", {})
-
-    def type(self, selector: str, text: str) -> None:
-        """Type into an element."""
-        self._post(f"/element/{self._find(selector)}/value", {"text": text})
-
-    def console(self) -> list[dict[str, Any]]:
-        """What was written to the console since the last call, by pages and by Chromium: `level` and `message`."""
-        entries: list[dict[str, Any]] = self._post("/se/log", {"type": "browser"})
-        return entries
-
-    def screenshot(self) -> bytes:
-        """What is to be seen, as PNG."""
-        answer = requests.get(f"{self._url}/screenshot", timeout=60)
-        return b64decode(answer.json()["value"])
-
-    def _find(self, selector: str) -> str:
-        found: dict[str, str] = self._post("/element", {"using": "css selector", "value": selector})
-        return next(iter(found.values()))
 
 
 class BrowserTests(unittest.SynchronousTestCase):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial import unittest
 
-from tests.slow.test_browser import Browser
+from tests.slow.browser import Browser
 from tests.support import Process, accepts, free_port, script
 from tests.wire import ScriptedUpstream, Wire
 

@@ -16,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tests.integration.test_serve import CommandCase
-from tests.slow.test_browser import Browser
+from tests.slow.browser import Browser
 from tests.support import accepts, wait_for
 
 SECONDS = 120.0
@@ -90,28 +90,6 @@ class PackagesTests(CommandCase):
         """Go to a page below the base URL."""
         self.browser.open(f"http://127.0.0.1:{self.port}{self.base_url}{path}")
 
-    def see(self, text: str) -> None:
-        """Wait until the page shows `text`."""
-        self.wait_for(f"document.documentElement.innerText.includes({json.dumps(text)})")
-
-    def press(self, selector: str) -> None:
-        """Wait for a button, which may be there later than text around it, and press it."""
-        button = f"document.querySelector({json.dumps(selector)})"
-        self.wait_for(f"{button} !== null")
-        self.browser.evaluate(f"{button}.click()")
-
-    def wait_for(self, expression: str) -> None:
-        """Wait until an expression is true in the page."""
-
-        def is_true() -> bool:
-            try:
-                return bool(self.browser.evaluate(expression))
-            except AssertionError:  # one page is on its way out, the next one is not there yet
-                return False
-
-        with self.proxyd.log_on_failure():
-            wait_for(is_true, f"{expression} in the page", SECONDS, 0.1)
-
     def ask(self, path: str, port: int = 0, **fields: str) -> tuple[int, bytes]:
         """Status and body of one GET below the base URL, through proxyd unless another `port` is given."""
         connection = HTTPConnection("127.0.0.1", port or self.port, timeout=SECONDS)
@@ -135,10 +113,10 @@ class PackagesTests(CommandCase):
         """It knows its prefix, or none; a click goes to the script over the WebSocket, and what it shows comes back."""
         for name in ("whole", "stripped"):
             self.open(f"{name}/")
-            self.see("counted 0")
+            self.browser.see("counted 0")
             for number in (1, 2):
-                self.press(".st-key-count button")
-                self.see(f"counted {number}")
+                self.browser.press(".st-key-count button")
+                self.browser.see(f"counted {number}")
         self.leave("whole/_stcore/stream", "stripped/_stcore/stream")
 
     def test_tensorboard(self) -> None:
@@ -147,8 +125,8 @@ class PackagesTests(CommandCase):
         wait_for(lambda: not accepts(6006), "the end of somebody else's TensorBoard", SECONDS, 0.5)
         self.write_events()
         self.open("tensorboard/")
-        self.see("loss")
-        self.see("first-run")
+        self.browser.see("loss")
+        self.browser.see("first-run")
         status, body = self.ask("tensorboard/data/runs")
         self.assertEqual((200, ["first-run"]), (status, json.loads(body)))
         # Its style names fonts by absolute paths, whatever the prefix; they are nowhere.
@@ -165,9 +143,9 @@ class PackagesTests(CommandCase):
     def test_marimo(self) -> None:
         """A cell runs; marimo asks for a token that only the field knows that the package overrides."""
         self.open("marimo/?file=answer.py")
-        self.see("import marimo as mo")
-        self.press("[data-testid=run-button]")
-        self.see("the answer is 42")
+        self.browser.see("import marimo as mo")
+        self.browser.press("[data-testid=run-button]")
+        self.browser.see("the answer is 42")
         for fields in ({}, {"Authorization": "Basic d3Jvbmc6d3Jvbmc="}):
             status, body = self.ask("marimo/", **fields)
             self.assertEqual(200, status)
