@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -236,6 +236,37 @@ class LogObserverTests(SynchronousTestCase):
             },
             json.loads(self.lines("json", status=404)[0]),
         )
+
+    def test_formats_are_read_as_twisted_reads_them(self) -> None:
+        """Whatever a format asks of its facts, and if there is no such fact, or one that cannot be written."""
+
+        class Odd:
+            name = "odd"
+
+            def __str__(self) -> str:
+                raise ValueError("no text")
+
+        facts = {"a": 1, "b_c": "two", "odd": Odd(), "call": lambda: "called", "log_time": 0.0}
+        formats = [
+            "",
+            "x",
+            "{a} {b_c}",
+            "{{a}}",
+            "{a!r} {a:03}",
+            "{call()}",
+            "{odd.name}",
+            "{odd}",
+            "{missing}",
+            "{",
+            "{}",
+            b"{a}",
+        ]
+        for given in formats:
+            written: list[str] = []
+            event = {**facts, "log_format": given, "log_level": LogLevel.info}
+            LogObserver(written.append, "text", "info")(event)
+            words = written[0].removeprefix("1970-01-01T00:00:00.000Z info  ").rstrip("\n")
+            self.assertEqual(words.replace("\n    ", "\n"), redact(formatEvent(event)).rstrip("\n"), given)
 
     def test_a_worker(self) -> None:
         """Programs that read the log are told which one it is."""
