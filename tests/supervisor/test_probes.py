@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -34,8 +35,9 @@ class Answering(Protocol):
         elif not pieces and self.factory.closes:
             self.transport.loseConnection()
 
-    def connectionLost(self, reason: object = None) -> None:
+    def connectionLost(self, reason: Any = None) -> None:
         self.factory.lost += 1
+        self.factory.reasons.append(reason.type)
 
 
 class ProbeTests(TestCase):
@@ -47,6 +49,7 @@ class ProbeTests(TestCase):
         factory: Any = Factory.forProtocol(Answering)
         factory.noisy = False
         factory.pieces, factory.requests, factory.connections, factory.lost = pieces, [], [], 0
+        factory.reasons = []
         factory.closes = closes
         if address.startswith("/"):
             port = global_reactor.listenUNIX(address, factory)
@@ -80,6 +83,19 @@ class ProbeTests(TestCase):
             place, factory = self.serve(*pieces, address=address)
             self.assertTrue(await self.ask(place), pieces)
             self.assertEqual(len(factory.requests), 1)
+
+    async def test_the_rest_of_the_answer_is_taken(self) -> None:
+        """Who is cut off while sending tells of it in the log; one without an end is not waited for."""
+        place, factory = self.serve(b"HTTP/1.1 200 OK\r\n", b"\r\n", *[b"x" * 1000] * 20)
+        self.assertTrue(await self.ask(place))
+        while factory.lost < 1:
+            await _turn()
+        self.assertEqual(factory.reasons, [ConnectionDone])
+        for pieces in ((b"HTTP/1.1 200 OK\r\n\r\n",), (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 3_000_000)):
+            place, factory = self.serve(*pieces, closes=False)
+            self.assertTrue(await self.ask(place))
+            while factory.lost < 1:
+                await _turn()
 
     async def test_it_asks_for_the_path(self) -> None:
         """By the authority of the upstream, and as a request that is complete."""
