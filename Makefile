@@ -18,10 +18,13 @@ test: $(VENV)/installed-test
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
 	$(BIN)/python -m twisted.trial --rterrors $(TESTS)
 
-# The tests of real processes once more, each proxy with two workers.
+# The tests of real processes once more, each proxy with two workers; those that workers make no difference for are left
+# out, and so is what starts workers anyway.
+WORKER_TESTS := tests.hostile $(addprefix tests.faults.test_,clock cuts drain upstreams) \
+	$(addprefix tests.integration.test_,auth daemon faults managed ports relay reload serve sqlite_store streaming tls websocket)
+
 test-workers: $(VENV)/installed-test
-	PROXYD_TEST_WORKERS=2 $(BIN)/python -m twisted.trial --rterrors tests.integration tests.hostile \
-		tests.faults.test_clock tests.faults.test_cuts tests.faults.test_drain tests.faults.test_upstreams
+	PROXYD_TEST_WORKERS=2 $(BIN)/python -m twisted.trial --rterrors $(WORKER_TESTS)
 
 test-slow: $(VENV)/installed-slow
 	$(BIN)/python -m twisted.trial --rterrors tests.slow

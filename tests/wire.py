@@ -195,6 +195,11 @@ class ManualUpstream:
         """Whether a connection waits to be accepted; one that was made before an answer is seen here."""
         return bool(select.select([self._listening], [], [], 0)[0])
 
+    def is_asked_before(self, wire: Wire) -> bool:
+        """Wait until something comes, and tell whether that is another connection rather than data on `wire`."""
+        ready = select.select([self._listening, wire.sock], [], [], PATIENCE_SECONDS)[0]
+        return wire.sock not in ready
+
 
 def connect(port: int, *, receive_buffer: int = 0) -> Wire:
     """Connect to a port of this machine."""

@@ -173,15 +173,17 @@ class RequestTests(ProxyTestCase):
             relay.up = NO_FAULT
             self.assertEqual(b"200", self.status_of(head % key + body))
             whole = len(seen[-1])
+            most = len(seen)
             for count in range(whole + 1):
                 for resets in (False, True):
                     relay.up = Fault(after=count, resets=resets)
-                    before, asked = len(seen), relay.connections
+                    most += count == whole
+                    asked = relay.connections
                     status = self.status_of(head % key + body)
                     what = (framing, count, resets)
                     # At the last byte the answer and the end are on their way at the same time.
                     self.assertIn(status, (b"200", b"502") if count == whole else (b"502",), what)
-                    self.assertLessEqual(len(seen) - before, 1 if count == whole else 0, what)
+                    self.assertLessEqual(len(seen), most, what)  # one may be seen later than its client has its 502
                     self.assertEqual(asked + 1, relay.connections, what)
             self.assert_alive()
 
