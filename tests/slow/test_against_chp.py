@@ -277,8 +277,10 @@ class Side:
             # Values are the machine's, and node's own metrics are nobody else's.
             names = re.findall(rb"^# (TYPE (?!nodejs_|process_heap_)(?:\w+) \w+)$", body, re.MULTILINE)
             return line, fields.get("content-type"), sorted(set(names))
+        # What proxyd adds to answers of its own (D-37).
+        if "x-request-id" in fields or exchange.to == "api":
+            fields.pop("x-content-type-options", None)
         if "x-request-id" in fields or (exchange.to == "api" and status >= 400):
-            # What proxyd adds to answers of its own (D-37).
             for name in ("x-request-id", "cache-control", "allow"):
                 fields.pop(name, None)
             if exchange.to == "api":
