@@ -97,7 +97,7 @@ class Browser:
         return self._post("/execute/sync", {"script": f"return {expression}", "args": []})
 
     def click(self, selector: str) -> None:
-        """Click on an element, and return when the page that this leads to is there."""
+        """Click on an element; the page that this leads to may be there a moment later."""
         self._post(f"/element/{self._find(selector)}/click", {})
 
     def type(self, selector: str, text: str) -> None:
