@@ -54,8 +54,9 @@ _MARGIN = 30
 
 
 def publish(results: Results, docs: Path = DOCS) -> None:
-    """Write the page, the chart and the figures."""
+    """Write the figures, and of them, as they are rounded there, the page and the chart."""
     results.save(docs / "performance.json")
+    results = Results.load(docs / "performance.json")
     (docs / "performance.svg").write_text(chart(results.verdicts()))
     (docs / "performance.md").write_text(page(results))
 
