@@ -37,7 +37,7 @@ HUB = {
 def setup_of(*words: str, **changed: str | None) -> WrapSetup:
     """What a command line comes down to under a Hub, whose variables are `changed`, None for one that is not set."""
     environ = {name: value for name, value in (HUB | changed).items() if value is not None}
-    return read(list(words), environ, "/work")
+    return read(list(words), environ, "/srv")
 
 
 def server(setup: WrapSetup) -> ServerSpec:
@@ -164,7 +164,7 @@ class TemplateTests(SynchronousTestCase):
         for spelling in ("--presentation-path", "--presentation_path"):
             setup = setup_of(*words, f"{spelling}=./talks/P.ipynb")
             self.assertEqual(
-                ("/user/dan/", "/work/talks/P.ipynb", "/work/talks", "P.ipynb", "dan-second", "{8501}"), command(setup)
+                ("/user/dan/", "/srv/talks/P.ipynb", "/srv/talks", "P.ipynb", "dan-second", "{8501}"), command(setup)
             )
         self.assertEqual(("x", ""), command(setup_of("x", "{presentation_dirname}")))
         self.assertEqual(("x", "-"), command(setup_of("x", "{base_url}-", JUPYTERHUB_SERVICE_PREFIX="/")))
@@ -386,22 +386,22 @@ class SettingTests(SynchronousTestCase):
     def test_the_checkout(self) -> None:
         """What is checked out, and that the command runs there; a folder alone is where it runs."""
         self.assertIsNone(setup_of("a").checkout)
-        self.assertEqual("/work", server(setup_of("a")).cwd)
+        self.assertEqual("/srv", server(setup_of("a")).cwd)
         setup = setup_of("--repo=https://x/app.git", "a")
         self.assertEqual(Checkout("https://x/app.git", "app", "", 1), setup.checkout)
-        self.assertEqual("/work/app", server(setup).cwd)
+        self.assertEqual("/srv/app", server(setup).cwd)
         setup = setup_of("--repo=/r", "--repobranch=b", "--repofolder=/f", "a", NBGITPULLER_DEPTH="-1")
         self.assertEqual(Checkout("/r", "/f", "b", 0), setup.checkout)
         self.assertEqual("/f", server(setup).cwd)
         setup = setup_of("--repofolder=sub", "a")
         self.assertIsNone(setup.checkout)
-        self.assertEqual("/work/sub", server(setup).cwd)
+        self.assertEqual("/srv/sub", server(setup).cwd)
         self.assertEqual(2, exit_status_of(lambda: setup_of("--repo=/r", "a", NBGITPULLER_DEPTH="x"))[0])
 
     def test_the_folder_of_the_hub(self) -> None:
         """It is where the command runs when nothing else is said."""
         self.assertEqual("/home/dan/n", server(setup_of("a", JUPYTERHUB_ROOT_DIR="~/n")).cwd)
-        self.assertEqual("/work/n", server(setup_of("a", JUPYTERHUB_ROOT_DIR="n")).cwd)
+        self.assertEqual("/srv/n", server(setup_of("a", JUPYTERHUB_ROOT_DIR="n")).cwd)
 
     def test_the_token_is_nobody_elses(self) -> None:
         """It is not in the environment of the command, and nowhere printed; names of user and server are there."""
