@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from hub_routes import look_up_seconds
+from whole_exchange import WholeExchanges
 
 from proxyd.core.forward import ForwardPlan, Peer
 from proxyd.core.framing import ChunkedDecoder
@@ -37,6 +38,8 @@ _RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 30 Nov 2026 07:00:00 GMT\r\nContent-Type: text/html\r\n"
     b"Content-Length: %d\r\nConnection: keep-alive\r\nETag: W/%d"
 )
+_END = b"\r\n\r\n"
+_CONTENT = bytes(200)
 _CHUNKS = (b"400\r\n" + bytes(1024) + b"\r\n") * 60
 
 
@@ -90,6 +93,14 @@ def measurements() -> dict[str, Callable[[], object]]:
     }
 
 
+def whole_exchange() -> float:
+    """Microseconds of a small GET, without sockets."""
+    requests = itertools.cycle([request + _END for request in _requests(4000)]).__next__
+    responses = itertools.cycle([_RESPONSE % (200, n) + _END + _CONTENT for n in range(4000)]).__next__
+    exchanges = WholeExchanges(requests, responses)
+    return min(timeit.repeat(exchanges, number=100, repeat=60)) / 100 / exchanges.a_call * 1e6
+
+
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,6 +109,8 @@ def main() -> None:
     for name, function in measurements().items():
         if wanted in name:
             print(f"{name:40} {_best(function):8.2f} µs")
+    if wanted in (name := "a whole exchange, without sockets"):
+        print(f"{name:40} {whole_exchange():8.2f} µs")
     for count in (10, 1000, 100_000):
         name = f"look-up among {count} routes"
         if wanted in name:

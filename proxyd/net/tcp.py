@@ -1,7 +1,8 @@
 """The transports of the data path: Twisted's own, with writes that leave at once.
 
 Stock transports wait for the next wake-up before they send. Here `send()` is called while the buffer is empty; only
-what the kernel does not take is buffered. Reads are larger while a body streams. Everything else is inherited.
+what the kernel does not take is buffered. Little is held back until the events of the moment have been dealt with, see
+`DataPathReactor.outbox`. Reads are larger while a body streams. Everything else is inherited.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ LARGE_READ = 256 * 1024
 # for 256 KiB many times that, for it goes back to the system after each read (2026-11-30).
 _FIRST_READ = 16 * 1024
 _GROWTH = 4
+# More than that is sent at once: so much from each of many senders would be much memory.
+_MAX_HELD_BACK = 16 * 1024
 # How often a port says that it turns clients away: out of descriptors, that happens thousands of times a second.
 _TURNED_AWAY_SECONDS = 60.0
 
@@ -42,6 +45,9 @@ class DataPathTransport(tcp.Connection):
     # when the buffer has run empty.
     _sends_at_once = True
     _is_broken = False
+    # What leaves at the end of the round of events. Nobody sees a difference to what has been sent: whatever is done
+    # with the transport meanwhile, this comes first.
+    _held_back = b""
 
     def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]  # a mix-in says None
         """Read once, at most `read_size`, and hand it to the protocol."""
@@ -63,10 +69,28 @@ class DataPathTransport(tcp.Connection):
         return None
 
     def write(self, data: bytes) -> None:
-        """Send `data` now as far as the kernel takes it, the rest when it can."""
-        if not self._sends_at_once or self.dataBuffer or self._tempDataBuffer:
+        """Send `data` now, or at the end of the round, as far as the kernel takes it; the rest when it can."""
+        outbox = self.reactor.outbox
+        if self._held_back:
+            self._held_back += data
+            if outbox is None or len(self._held_back) > _MAX_HELD_BACK:
+                self.flush()
+        elif not self._sends_at_once or self.dataBuffer or self._tempDataBuffer:
             self._write_later(data)
-            return
+        elif outbox is None or len(data) > _MAX_HELD_BACK:
+            self._send(data)
+        else:
+            self._held_back = data
+            outbox.append(self)
+
+    def flush(self) -> None:
+        """Send what was held back."""
+        if self._held_back:
+            data, self._held_back = self._held_back, b""
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Send `data`, for which nothing waits to be sent before."""
         try:
             sent = self.socket.send(data)
         except (BlockingIOError, InterruptedError):
@@ -108,11 +132,13 @@ class DataPathTransport(tcp.Connection):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let `producer` be paused and resumed by the state of the buffer."""
+        self.flush()
         self._sends_at_once = streaming and self._may_send_at_once()
         super().registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """Pause and resume the producer no more."""
+        self.flush()
         self._sends_at_once = self._may_send_at_once()
         super().unregisterProducer()
 
@@ -122,16 +148,24 @@ class DataPathTransport(tcp.Connection):
 
     def loseConnection(self) -> None:
         """Close once everything has been sent."""
+        self.flush()
         self._sends_at_once = False
         super().loseConnection()
 
     def loseWriteConnection(self) -> None:
         """Close our side once everything has been sent."""
+        self.flush()
         self._sends_at_once = False
         super().loseWriteConnection()
 
+    def abortConnection(self) -> None:
+        """Close now."""
+        self.flush()
+        super().abortConnection()
+
     def connectionLost(self, reason: Failure) -> None:
         """Let go of everything."""
+        self.flush()
         self._sends_at_once = False
         super().connectionLost(reason)
 
@@ -147,7 +181,9 @@ class DataPathTransport(tcp.Connection):
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait to be sent."""
+        """How many bytes wait to be sent, because the kernel did not take them."""
+        if self._held_back:
+            self.flush()
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
 

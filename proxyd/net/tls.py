@@ -143,11 +143,7 @@ class _TlsTransport(DataPathTransport):
         self.stopReading()
         self.startWriting()
 
-    def write(self, data: bytes) -> None:
-        """Send `data` now as far as the kernel takes it, the rest when it can."""
-        if not self._sends_at_once or self.dataBuffer or self._tempDataBuffer:
-            self._write_later(data)
-            return
+    def _send(self, data: bytes) -> None:
         sent = self.writeSomeData(data)
         if sent < len(data):
             self._write_later(data[sent:])

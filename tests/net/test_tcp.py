@@ -437,6 +437,163 @@ class TcpTests(RealTransportCase, ResetContract):
         self.assertIsNotNone(protocol.reason)
 
 
+class Acting(Recorder):
+    """Does something when anything comes."""
+
+    act: Callable[[], None]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Do it."""
+        self.act()
+
+
+class RoundTests(RealTransportCase):
+    """What is written while events are dealt with."""
+
+    connect = TcpTests.connect
+    family, address = TcpTests.family, TcpTests.address
+
+    async def in_a_round(self, *acts: Callable[[], None]) -> None:
+        """Deal with events that do all this, one after the other."""
+        for act in acts:
+            protocol, peer = self.connect()
+            protocol.transport.protocol = acting = Acting()
+            acting.act = act
+            peer.send(b"x")
+        await self.turn()
+        self.assertIsNone(self.reactor.outbox)
+
+    async def test_little_is_sent_at_the_end(self) -> None:
+        """Pieces leave as one, when all events have been dealt with."""
+        protocol, peer = self.connect()
+        seen = []
+
+        def write() -> None:
+            protocol.transport.write(b"one")
+            peer.take()
+            seen.append(peer.received)
+
+        await self.in_a_round(write, write)
+        self.assertEqual([b"", b""], seen)
+        peer.take()
+        self.assertEqual(b"oneone", peer.received)
+
+    async def test_it_does_not_wait_for_many_others(self) -> None:
+        """What was said first has left before a large round is over."""
+        ends = [self.connect() for _ in range(80)]
+        first = ends[0][1]
+        seen = []
+
+        def write(transport: Any) -> None:
+            transport.write(b"x")
+            first.take()
+            seen.append(first.received)
+
+        await self.in_a_round(lambda: [write(protocol.transport) for protocol, _ in ends] and None, first.take)
+        for _, peer in ends:
+            peer.take()
+            self.assertEqual(b"x", peer.received)
+
+    async def test_much_is_sent_at_once(self) -> None:
+        """In its order, and without a copy of it being kept."""
+        for sizes in ((100_000,), (3, 100_000), (10_000, 10_000), (3, 100_000, 3)):
+            protocol, peer = self.connect()
+            pieces = [bytes([97 + index]) * size for index, size in enumerate(sizes)]
+
+            def write(protocol: Recorder = protocol, pieces: list[bytes] = pieces, peer: RealPeer = peer) -> None:
+                for piece in pieces[:2]:
+                    protocol.transport.write(piece)
+                peer.take()
+                self.assertEqual(b"".join(pieces[:2]), peer.received)
+                for piece in pieces[2:]:
+                    protocol.transport.write(piece)
+
+            await self.in_a_round(write)
+            peer.take()
+            self.assertEqual(b"".join(pieces), peer.received)
+
+    async def test_what_is_done_next_comes_behind_it(self) -> None:
+        """Whatever happens to the transport in the same round, what was written before has been sent by then."""
+        for act in (
+            lambda transport: transport.loseConnection(),
+            lambda transport: transport.loseWriteConnection(),
+            lambda transport: transport.abortConnection(),
+            lambda transport: transport.connectionLost(Failure(ConnectionLost())),
+            lambda transport: transport.registerProducer(Producer(), True),
+            lambda transport: transport.registerProducer(Producer(), False),
+            lambda transport: transport.unregisterProducer(),
+            lambda transport: transport.unsent,
+        ):
+            protocol, _ = self.connect()
+            sent: list[bytes] = []
+
+            def write(
+                protocol: Recorder = protocol, sent: list[bytes] = sent, act: Callable[[Any], object] = act
+            ) -> None:
+                transport = protocol.transport
+                send = transport.socket.send
+
+                def note(data: bytes) -> int:
+                    if data:  # closing sends nothing, too
+                        sent.append(data)
+                    return send(data)  # type: ignore[no-any-return]
+
+                transport.socket = _Watched(transport.socket, transport.socket.recv)
+                transport.socket.send = note
+                transport.write(b"bye")
+                self.assertEqual([], sent)
+                act(transport)
+                self.assertEqual([b"bye"], sent)
+
+            await self.in_a_round(write)
+            self.assertEqual([b"bye"], sent)
+
+    async def test_a_full_peer(self) -> None:
+        """What the kernel does not take waits, and pauses the producer."""
+        protocol, peer = self.connect()
+        producer = Producer()
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            for _ in range(2000):
+                protocol.transport.write(b"x" * 10_000)
+                written += 10_000
+                if producer.calls:
+                    return
+
+        protocol.transport.registerProducer(producer, True)
+        await self.in_a_round(write)
+        self.assertEqual(["pause"], producer.calls)
+        for _ in range(300):
+            peer.take()
+            if len(peer.received) == written:
+                break
+            await self.turn()
+        self.assertEqual(written, len(peer.received))
+        self.assertEqual(["pause", "resume"], producer.calls)
+
+    async def test_a_send_that_fails(self) -> None:
+        """It ends the one connection, and is logged if it was a mistake; the others get theirs."""
+        failing, _ = self.connect()
+        lost, lost_peer = self.connect()
+        good, good_peer = self.connect()
+
+        def write() -> None:
+            failing.transport._send = None  # which cannot be called
+            lost_peer.reset()
+            for protocol in (failing, lost, good):
+                protocol.transport.write(b"x")
+
+        await self.in_a_round(write)
+        good_peer.take()
+        self.assertEqual(b"x", good_peer.received)
+        self.assertTrue(failing.reason.check(TypeError))
+        self.assertIsNotNone(lost.reason)
+        self.assertIsNone(good.reason)
+        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+
+
 class TcpV6Tests(TcpTests):
     """A client over TCP and IPv6."""
 
