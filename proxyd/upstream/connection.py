@@ -310,7 +310,12 @@ class UpstreamConnection(protocol.Protocol):
     # Paused and resumed by the client's transport.
 
     def pauseProducing(self) -> None:
-        """The client does not keep up: its slowness is not the upstream's."""
+        """The client does not keep up: its slowness is not the upstream's.
+
+        It has nothing to do any more with a connection whose response has been read to its end.
+        """
+        if self._state is _State.IDLE:
+            return
         self._is_paused = True
         self.pool.deadlines.clear(self)
         self.transport.pauseProducing()

@@ -279,6 +279,21 @@ class BodyTests(DataPathTestCase):
         upstream.send(b"x" * 900_000)
         self.assertEqual(1_000_000, client.pop().count(b"x"))
 
+    def test_client_that_is_slow_at_the_end_slows_nobody_else(self) -> None:
+        """The last piece is not taken yet, but read: the connection serves the next request of another client."""
+        client, upstream = self.begin()
+        upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        client.stall()
+        upstream.send(b"x" * 100_000)
+        other = self.proxy.client()
+        other.send(GET)
+        self.assertEqual(2, upstream.pop().count(b"GET /x "))
+        upstream.send(OK)
+        self.assert_status(200, other)
+        self.assertEqual(1, len(self.proxy.dialer.dials))
+        client.take()
+        self.assertEqual(100_000, client.pop().count(b"x"))
+
     def test_slow_upstream_slows_the_client(self) -> None:
         """While the upstream takes nothing, no more is read from the client than one buffer."""
         client, upstream = self.begin(POST.replace(b"10", b"1000000"))
