@@ -6,6 +6,7 @@ Owns the length of a body and the chunked coding. Chunk extensions and trailer f
 from __future__ import annotations
 
 import re
+import sys
 from enum import Enum, auto
 
 from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
@@ -165,6 +166,20 @@ class Body:
     def lasts_until_close(self) -> bool:
         """Whether nothing but the end of the connection ends the body."""
         return self._left == UNTIL_CLOSE
+
+    @property
+    def passable(self) -> int:
+        """How many of the next bytes are data, whatever they are; 0 if they have to be looked at."""
+        if self._left == UNTIL_CLOSE:
+            return sys.maxsize
+        return max(0, self._left)
+
+    def skip(self, count: int) -> None:
+        """Count bytes that nobody has fed, no more than are `passable`."""
+        self.received += count
+        if self._left != UNTIL_CLOSE:
+            self._left -= count
+            self.complete = not self._left
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the wire.

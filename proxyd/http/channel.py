@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -21,7 +21,7 @@ from proxyd.core.framing import Body, FramingError
 from proxyd.core.head import CRLF, END_OF_HEAD, RequestHead
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
-from proxyd.net.tcp import LARGE_READ, SMALL_READ
+from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathTransport, SplicingProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class _State(Enum):
     ENDED = auto()
 
 
-class HTTPChannel(Protocol):
+class HTTPChannel(SplicingProtocol):
     """One connection of a client with `site`."""
 
     _log = Logger()
@@ -112,6 +112,18 @@ class HTTPChannel(Protocol):
             self._lingered += len(data)
             if self._lingered > _LINGER_BYTES:
                 self.transport.abortConnection()
+
+    def splice_target(self) -> tuple[DataPathTransport, int] | None:
+        """The upstream, for what is left of a body that goes there as it is."""
+        request = self.request
+        if self._state is not _State.BODY or request is None or request.sink is None or request.outlet is None:
+            return None
+        return request.outlet, self._body.passable
+
+    def data_spliced(self, count: int, rest: bytes) -> None:
+        """A piece of the body has gone to the upstream, but the `rest` of the piece."""
+        self._body.skip(count)
+        self._read_body(rest, spliced=count)
 
     def _read_requests(self, data: bytes) -> None:
         """Serve the requests in `data` as far as they are complete and their turn has come."""
@@ -247,7 +259,8 @@ class HTTPChannel(Protocol):
             self._state = _State.BODY
             self.transport.read_size = LARGE_READ
 
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, data: bytes, *, spliced: int = 0) -> None:
+        """Pass more of the body on, of which `spliced` bytes have gone already."""
         request = self.request
         assert request is not None  # noqa: S101  # for mypy; there is one in this state
         body = self._body
@@ -275,7 +288,7 @@ class HTTPChannel(Protocol):
             self.site.deadlines.set(self, self.settings.timeouts.body_idle)
         if request.sink is None:
             request.body_start += data
-        elif data or body.complete:
+        elif data or spliced or body.complete:
             request.sink.body_received(data, complete=body.complete)
 
     def _fail_body(self, error: RequestError) -> None:

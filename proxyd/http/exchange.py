@@ -6,7 +6,7 @@ response comes, write that. Whatever takes longer goes on from the callbacks of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -138,6 +138,8 @@ class Exchange:
         )
         if not complete and self._connection is connection:
             self._is_sending = True
+            if head.body != CHUNKED:
+                request.outlet = connection.transport
             connection.transport.registerProducer(self, True)
             self._channel.expect_body()
 
@@ -238,8 +240,10 @@ class Exchange:
         if complete:
             self._response_complete()
         else:
-            self._download = _Download(self)
-            channel.transport.registerProducer(self._download, True)
+            download = self._download = _Download(self, channel.transport)
+            if not self._chunks and self._connection is not None:
+                self._connection.outlet = download
+            channel.transport.registerProducer(download, True)
             if is_activity(head.status):
                 self._touch()
 
@@ -256,6 +260,16 @@ class Exchange:
         if complete:
             self._response_complete()
         elif is_activity(request.status):
+            self._touch()
+
+    def response_spliced(self, count: int) -> None:
+        """A piece of the body has gone to the client without us."""
+        request = self._request
+        channel = self._channel
+        request.body_sent += count
+        if channel.settings.timeouts.client_idle:
+            channel.site.deadlines.set(channel, channel.settings.timeouts.client_idle)
+        if is_activity(request.status):
             self._touch()
 
     def pause_download(self) -> None:
@@ -394,8 +408,13 @@ class Exchange:
 class _Download:
     """The body of a response as the client's transport sees it: something to pause and resume."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, transport: Any) -> None:
         self._exchange = exchange
+        self.transport = transport
+
+    def spliced(self, count: int) -> None:
+        """So many bytes of it have gone to the client as they came."""
+        self._exchange.response_spliced(count)
 
     def pauseProducing(self) -> None:
         """The client does not keep up."""

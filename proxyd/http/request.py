@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxyd.core.table import Entry
     from proxyd.http.channel import HTTPChannel
     from proxyd.model.auth import Admit
+    from proxyd.net.tcp import DataPathTransport
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -57,7 +58,8 @@ class Request(server.Request):
     """One request on `channel`.
 
     `path` (dot-resolved, raw) and `query` (with its `?`) are set by the route tree. `body_start` is what has
-    come of the body before anybody took it. `use` is there if something has to be let go at the end. `admission` is
+    come of the body before anybody took it. `outlet` is the transport that the body goes to as it comes, if there is
+    one for which `sink` need not see it. `use` is there if something has to be let go at the end. `admission` is
     there if an authenticator changes something, `visitor_touch` if what serves it decides what counts as activity of
     the client. `kind` says what serves it, `operation` which function of the API.
     These, `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
@@ -69,6 +71,7 @@ class Request(server.Request):
     body_start: bytes = b""
     body_complete = False
     sink: BodySink | None = None
+    outlet: DataPathTransport | None = None
     entry: Entry | None = None
     use: Use | None = None
     admission: Admit | None = None

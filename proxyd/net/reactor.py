@@ -20,6 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.net.splicing import SplicePipe
+
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
 _PEER_CLOSED = select.EPOLLRDHUP
@@ -55,6 +57,7 @@ class DataPathReactor:
         self._masks: dict[int, int] = {}
         self._selectables: dict[int, Any] = {}
         self._descriptors: dict[Any, int] = {}
+        self.splice_pipe = SplicePipe()
         # Not the clock of the main reactor, which may jump.
         self.seconds: Callable[[], float] = time.monotonic
         self.wall_clock: Callable[[], float] = time.time
@@ -233,3 +236,4 @@ class DataPathReactor:
             self._disconnect(selectable, CONNECTION_LOST, half=False)
         self._main.removeReader(self)
         self._epoll.close()
+        self.splice_pipe.close()

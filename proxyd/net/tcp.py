@@ -7,6 +7,7 @@ what the kernel does not take is buffered. Little is held back until the events 
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import abstract, address, tcp, unix
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Protocol
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,8 +33,27 @@ _FIRST_READ = 16 * 1024
 _GROWTH = 4
 # More than that is sent at once: so much from each of many senders would be much memory.
 _MAX_HELD_BACK = 16 * 1024
+# How much is spliced at once, as long as the target takes all of it. What it does not take has to be copied, and held.
+_FIRST_SPLICE = 256 * 1024
+_MOST_SPLICE = 1024 * 1024
+_LEAST_SPLICE = 64 * 1024
+# What says that there is no splicing, and nothing of the connection: a kernel or a filter of system calls that does
+# not know it, or no descriptors left for the pipe.
+_NO_SPLICING = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EMFILE, errno.ENFILE})
 # How often a port says that it turns clients away: out of descriptors, that happens thousands of times a second.
 _TURNED_AWAY_SECONDS = 60.0
+
+
+class SplicingProtocol(Protocol):
+    """A protocol some of whose bytes go to another connection as they are, and need not be read for that."""
+
+    def splice_target(self) -> tuple[DataPathTransport, int] | None:
+        """Where the next bytes go as they are, and how many of them at most; None if they have to be looked at."""
+        raise NotImplementedError
+
+    def data_spliced(self, count: int, rest: bytes) -> None:
+        """`count` bytes have gone to the target; the `rest` behind them is for the protocol to send."""
+        raise NotImplementedError
 
 
 class DataPathTransport(tcp.Connection):
@@ -40,6 +61,8 @@ class DataPathTransport(tcp.Connection):
 
     read_size = SMALL_READ
     _next_read = _FIRST_READ
+    _splices = True  # off where the kernel, or TLS, does not let us
+    _splice_size = _FIRST_SPLICE
     reactor: DataPathReactor
     # Off once nothing can be sent any more, while closing, and for a pull producer, which is asked for more only
     # when the buffer has run empty.
@@ -51,6 +74,12 @@ class DataPathTransport(tcp.Connection):
 
     def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]  # a mix-in says None
         """Read once, at most `read_size`, and hand it to the protocol."""
+        if self._next_read > _FIRST_READ and self._splices:
+            protocol: object = self.protocol
+            if isinstance(protocol, SplicingProtocol):
+                found = protocol.splice_target()
+                if found is not None and found[1] and found[0].is_ready_for_splices:
+                    return self._splice(protocol, *found)
         wanted = min(self._next_read, self.read_size)
         try:
             data = self.socket.recv(wanted)
@@ -66,6 +95,48 @@ class DataPathTransport(tcp.Connection):
         elif wanted > _FIRST_READ > size:
             self._next_read = _FIRST_READ
         self.protocol.dataReceived(data)
+        return None
+
+    @property
+    def is_ready_for_splices(self) -> bool:
+        """Whether what another connection gives goes to the kernel at once, and nothing is in front of it."""
+        self.flush()
+        return self._splices and self._sends_at_once and not self.dataBuffer and not self._tempDataBuffer
+
+    def _splice(
+        self, protocol: SplicingProtocol, target: DataPathTransport, most: int
+    ) -> ConnectionDone | ConnectionLost | None:
+        """Let up to `most` of the next bytes go to `target` without reading them."""
+        pipe = self.reactor.splice_pipe
+        size = min(most, target._splice_size)
+        try:
+            count = pipe.fill(self.fileno(), size)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return self._not_spliced(error)
+        if not count:
+            return CONNECTION_DONE
+        if count < _FIRST_READ:
+            self._next_read = _FIRST_READ
+        passed = 0
+        try:
+            while passed < count:
+                passed += pipe.pour(target.fileno(), count - passed)
+        except BlockingIOError:
+            target._splice_size = max(_LEAST_SPLICE, passed)
+        except OSError as error:
+            target._not_spliced(error)  # if it is broken, that shows when the rest is sent
+        if passed == size == target._splice_size:
+            target._splice_size = min(2 * size, _MOST_SPLICE)
+        protocol.data_spliced(passed, pipe.empty(count - passed))
+        return None
+
+    def _not_spliced(self, error: OSError) -> ConnectionLost | None:
+        """Read, or send, from now on, if that may still work."""
+        if error.errno not in _NO_SPLICING:
+            return CONNECTION_LOST
+        self._splices = False
         return None
 
     def write(self, data: bytes) -> None:

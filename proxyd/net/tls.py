@@ -56,6 +56,7 @@ class _TlsTransport(DataPathTransport):
     _is_wrapped = False
     _is_handshaking = True
     _sends_at_once = False
+    _splices = False
     _read_waits_for_room = False
     _peer_said_goodbye = False
 

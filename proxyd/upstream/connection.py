@@ -10,14 +10,14 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from proxyd.core.framing import Body, FramingError, response_length
 from proxyd.core.head import END_OF_HEAD, UNTIL_CLOSE, MalformedHeadError, ResponseHead
 from proxyd.errors import ConnectionCutError, MalformedResponseError, ResponseTimeoutError, UpstreamError
-from proxyd.net.tcp import LARGE_READ, SMALL_READ
+from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathTransport, SplicingProtocol
 
 if TYPE_CHECKING:
     from proxyd.model.settings import Limits
@@ -53,6 +53,17 @@ class ResponseReceiver(Protocol):
         """One of the others has raised; the connection is gone, whoever had it by then."""
 
 
+class Outlet(Protocol):
+    """Where the body of a response goes as it is."""
+
+    @property
+    def transport(self) -> DataPathTransport:
+        """The client's."""
+
+    def spliced(self, count: int) -> None:
+        """So many bytes of it have gone there, past the receiver."""
+
+
 class _State(Enum):
     IDLE = auto()
     HEAD = auto()
@@ -60,14 +71,18 @@ class _State(Enum):
     ENDED = auto()
 
 
-class UpstreamConnection(protocol.Protocol):
-    """One connection of `pool`. As a producer it is paused by the client's transport."""
+class UpstreamConnection(SplicingProtocol):
+    """One connection of `pool`. As a producer it is paused by the client's transport.
+
+    A receiver that sends a body on as it is says so by an `outlet`, until the response is over.
+    """
 
     deadline: float | None = None
     looked_at: int | None = None
     served = 0  # requests answered so far; 0: the connection is fresh
 
     transport: Any
+    outlet: Outlet | None = None
     _state = _State.IDLE
     _receiver: ResponseReceiver
     _limits: Limits
@@ -176,6 +191,22 @@ class UpstreamConnection(protocol.Protocol):
         except Exception:  # noqa: BLE001  # a client waits for what comes of it
             self._give_up()
 
+    def splice_target(self) -> tuple[DataPathTransport, int] | None:
+        """The client, for what is left of the body, if it has an outlet."""
+        if self.outlet is None or self._state is not _State.BODY:
+            return None
+        return self.outlet.transport, self._body.passable
+
+    def data_spliced(self, count: int, rest: bytes) -> None:
+        """A piece of the body has gone to the client, but the `rest` of the piece."""
+        try:
+            if self.outlet is not None:
+                self.outlet.spliced(count)
+            self._body.skip(count)
+            self._read_body(rest, spliced=count)
+        except Exception:  # noqa: BLE001  # a client waits for what comes of it
+            self._give_up()
+
     def _give_up(self) -> None:
         """The receiver has raised."""
         failure = Failure()
@@ -242,7 +273,8 @@ class UpstreamConnection(protocol.Protocol):
         self.transport.read_size = LARGE_READ
         receiver.response_started(head, length, data, complete=False)
 
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, data: bytes, *, spliced: int = 0) -> None:
+        """Pass more of the body on, of which `spliced` bytes have gone already."""
         body = self._body
         try:
             data = body.feed(data)
@@ -252,16 +284,18 @@ class UpstreamConnection(protocol.Protocol):
         if body.complete:
             self._response_ended(body.rest)
             self._receiver.response_continued(data, complete=True)
-        elif data:
+        elif data or spliced:
             if self._idle_seconds and not self._is_paused:
                 self.pool.deadlines.set(self, self._idle_seconds)
-            self._receiver.response_continued(data, complete=False)
+            if data:
+                self._receiver.response_continued(data, complete=False)
 
     def _response_ended(self, rest: bytes = b"") -> None:
         self._state = _State.IDLE
         self.served += 1
         self.pool.deadlines.clear(self)
         self.transport.read_size = SMALL_READ
+        self.outlet = None
         if rest:
             self._keep_alive = False
 
@@ -276,7 +310,7 @@ class UpstreamConnection(protocol.Protocol):
         """Whether anything of a response has come, an interim one included: the request has been taken."""
         return bool(self._buffer) or self._interim > 0
 
-    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream ended the connection."""
         state = self._state
         if state is _State.ENDED:

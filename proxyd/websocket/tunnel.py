@@ -7,15 +7,16 @@ side is read faster than the other one takes it. There is no idle limit: a noteb
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.tcp import LARGE_READ
+from proxyd.net.tcp import LARGE_READ, DataPathTransport, SplicingProtocol
 
 # A side that has been told to close has this long to take what is still on its way to it.
 _CLOSING_SECONDS = 10.0
@@ -75,12 +76,13 @@ class Tunnel:
             self._ended(self)
 
 
-class _End(Protocol):
+class _End(SplicingProtocol):
     """One side: what comes here goes to its peer."""
 
     deadline: float | None = None
     looked_at: int | None = None
     counts_up = False
+    _is_leaving = False
     transport: Any
     peer: _End
 
@@ -98,6 +100,21 @@ class _End(Protocol):
         self.peer.transport.write(data)
         tunnel.passed()
 
+    def splice_target(self) -> tuple[DataPathTransport, int] | None:
+        """The other side, for everything, until this one is told to go away."""
+        return None if self._is_leaving else (self.peer.transport, sys.maxsize)
+
+    def data_spliced(self, count: int, rest: bytes) -> None:
+        """A piece has gone to the other side, but the `rest` of it."""
+        if self.counts_up:
+            self._tunnel.to_upstream += count
+        else:
+            self._tunnel.to_client += count
+        if rest:
+            self.dataReceived(rest)
+        else:
+            self._tunnel.passed()
+
     def leave(self) -> None:
         """Close our side once everything is delivered, and drop what still comes.
 
@@ -105,6 +122,7 @@ class _End(Protocol):
         would be lost.
         """
         transport = self.transport
+        self._is_leaving = True
         self.dataReceived = _drop  # type: ignore[method-assign]  # not one more question for each piece of data
         transport.unregisterProducer()
         transport.loseWriteConnection()

@@ -342,6 +342,24 @@ class BodyTests(SynchronousTestCase):
         for length, expected in ((0, True), (1, False), (CHUNKED, False), (UNTIL_CLOSE, False)):
             self.assertEqual(Body(length).complete, expected, str(length))
 
+    def test_data_may_pass_unseen(self) -> None:
+        """What nobody has fed is counted, up to the end; nothing of a chunked coding passes."""
+        body = Body(5)
+        self.assertEqual(body.passable, 5)
+        body.skip(3)
+        self.assertEqual((body.passable, body.received, body.complete), (2, 3, False))
+        self.assertEqual(body.feed(b"lobehind"), b"lo")
+        self.assertEqual((body.passable, body.received, body.complete, body.rest), (0, 5, True, b"behind"))
+        body = Body(5)
+        body.skip(5)
+        self.assertEqual((body.passable, body.received, body.complete), (0, 5, True))
+        self.assertEqual((body.feed(b""), body.rest), (b"", b""))
+        self.assertEqual(Body(CHUNKED).passable, 0)
+        body = Body(UNTIL_CLOSE)
+        body.skip(10**10)
+        self.assertEqual((body.received, body.complete), (10**10, False))
+        self.assertGreater(body.passable, 2**62)
+
     def test_limits_reach_the_decoder(self) -> None:
         """The limits of a body are those of its chunked coding."""
         for wire in (b"0;xxxxxxxxx\r\n\r\n", b"0\r\nT: xxxxxxx\r\n\r\n"):

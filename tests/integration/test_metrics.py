@@ -201,6 +201,37 @@ class NativeTests(MetricsCase):
         self.assertLess(found["proxyd_event_loop_lag_seconds"], PATIENCE_SECONDS)
         self.assertGreater(found["process_resident_memory_bytes"], 1e6)
 
+    def test_every_byte_of_large_bodies_counts(self) -> None:
+        """Those that are never read by the process as well, both ways, and through a tunnel."""
+        body = bytes(5_000_000)
+
+        def answer(wire: Wire) -> None:
+            while head := wire.message()[0]:
+                if b"Upgrade: websocket" not in head:
+                    wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    continue
+                wire.send(AGREED)
+                wire.exactly(3_000_000)
+                wire.send(body)
+
+        self.upstream = ScriptedUpstream(self, answer)
+        process, port, api_port = self.start("{}")
+        before = samples(self.scrape(api_port)[1])
+        wire = connect(port)
+        self.addCleanup(wire.close)
+        wire.send(b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n" + bytes(4_000_000))
+        head, came = wire.message()
+        self.assert_answer(200, head)
+        self.assertEqual(body, came)
+        wire.send(HANDSHAKE)
+        self.assert_answer(101, wire.head())
+        wire.send(bytes(3_000_000))
+        wire.exactly(len(body))
+        found = samples(self.scrape(api_port)[1])
+        self.assertEqual(7_000_000, found["proxyd_received_bytes_total"] - before["proxyd_received_bytes_total"])
+        self.assertEqual(10_000_000, found["proxyd_sent_bytes_total"] - before["proxyd_sent_bytes_total"])
+        process.wait_for_log('"PUT /x HTTP/1.1" 200 5000000 ')
+
     def test_on_a_port_of_their_own(self) -> None:
         """Without a token, and then not on the one of the API."""
         process, _, api_port = self.start("{port: 0}")
