@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 import attrs
@@ -33,6 +33,8 @@ class HubAuthConfig(AuthConfig):
 
     What is not given comes from the variables that a Hub sets for servers and services.
     """
+
+    asks_hub: ClassVar[bool] = True
 
     api_url: str = option(
         "", help="The REST API of the Hub; default $JUPYTERHUB_API_URL.", example="http://127.0.0.1:8081/hub/api"

@@ -7,6 +7,7 @@ import re
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from types import UnionType
@@ -18,7 +19,7 @@ from cattrs.errors import AttributeValidationNote, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn
 
 from proxyd.errors import OptionError
-from proxyd.kinds import Kind, Kinds
+from proxyd.kinds import Kinds
 from proxyd.model.ports import canonical_host, ranges_of
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import INHERITED, RouteOptions
@@ -128,7 +129,8 @@ def make_converter(kinds: Kinds, directory: Path | None) -> Converter:
     )
 
     def read_section(cls: Any) -> Callable[[Any, Any], Any]:
-        structure = make_dict_structure_fn(cls, converter)
+        # Made for the first section that is there: compiling it takes longer than reading many.
+        structure = cache(lambda: make_dict_structure_fn(cls, converter))
         fields = [field.name for field in attrs.fields(cls)]
         required = {field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING}
         short = SHORT_FORMS.get(cls)
@@ -149,11 +151,11 @@ def make_converter(kinds: Kinds, directory: Path | None) -> Converter:
             unknown = [key for key in value if key not in fields]
             if unknown:
                 try:
-                    structure(given, cls)
+                    structure()(given, cls)
                 except Exception as error:  # noqa: BLE001  # whatever it is, it is one more problem
                     raise ExceptionGroup("", [UnknownKeysError(unknown, fields), error]) from None
                 raise UnknownKeysError(unknown, fields)
-            return structure(given, cls)
+            return structure()(given, cls)
 
         return read
 
@@ -230,15 +232,15 @@ def make_converter(kinds: Kinds, directory: Path | None) -> Converter:
     converter.register_structure_hook_factory(_has_origin(tuple), read_list)
     converter.register_structure_hook_factory(_has_origin(abc.Mapping), read_mapping)
 
-    for seam in {kind.seam for kind in kinds.kinds}:
-        by_name = kinds.of_seam(seam)
+    for seam in kinds.seams:
 
-        def read_kind(value: Any, by_name: dict[str, Kind] = by_name) -> Any:
+        def read_kind(value: Any, seam: type = seam) -> Any:
+            names = kinds.names(seam)
             if not isinstance(value, Mapping) or "kind" not in value:
-                raise OptionError(f"expected a section with a `kind`: {', '.join(by_name)}")
-            name = read_choice(value["kind"], tuple(by_name), "kind")
+                raise OptionError(f"expected a section with a `kind`: {', '.join(names)}")
+            name = read_choice(value["kind"], names, "kind")
             options = {key: item for key, item in value.items() if key != "kind"}
-            return converter.structure(options, by_name[name].config)
+            return converter.structure(options, kinds.of_name(seam, name).config)
 
         hook(seam, read_kind)
     return converter

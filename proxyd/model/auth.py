@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import attrs
 
@@ -12,6 +13,9 @@ from proxyd.option import option
 @attrs.frozen(kw_only=True)
 class AuthConfig:
     """Marks the config class of each kind of authenticator."""
+
+    asks_hub: ClassVar[bool] = False
+    """Whether it is JupyterHub that says who may."""
 
     def check(self, environ: Mapping[str, str]) -> None:
         """Look whether `environ` has what the options leave to it.
