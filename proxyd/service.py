@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
@@ -54,14 +54,15 @@ from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
 from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
-from proxyd.workers.crew import Crew, worker_count
 from proxyd.workers.datapath import DataPath
 from proxyd.workers.dump import dump_state
-from proxyd.workers.parcel import pack
 from proxyd.workers.replicas import ReplicatedFeed, ReplicatedStore
 from proxyd.workers.reports import Ledger
 from proxyd.workers.servers import Front
-from proxyd.workers.static import make_meters, static_routes
+from proxyd.workers.static import make_meters, static_routes, worker_count
+
+if TYPE_CHECKING:
+    from proxyd.workers.crew import Crew
 
 # Of more static routes than these the start tells only how many there are.
 _MAX_ANNOUNCED = 50
@@ -181,6 +182,8 @@ class ProxyService(Service):
         state = state_directory(config.state_directory, self._environ)
         count = worker_count(config)
         if count > 1:
+            from proxyd.workers.crew import Crew  # noqa: PLC0415  # loads AMP, and what starts processes
+
             self.crew = Crew(
                 count,
                 config,
@@ -510,7 +513,7 @@ class ProxyService(Service):
             return Report(plan.applied, plan.needs_restart)
 
         crew = self.crew
-        return take if crew is None else partial(self._take_everywhere, crew, config, pack(config), take)
+        return take if crew is None else partial(self._take_everywhere, crew, config, crew.pack(config), take)
 
     async def _take_everywhere(self, crew: Crew, config: Config, packed: bytes, take: Callable[[], Report]) -> Report:
         """Carry a reload out here and in all workers, or nowhere.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from proxyd.auth.hubsettings import HubAuthConfig, hub_place
 from proxyd.config.hub import is_under_hub
 from proxyd.errors import OptionError
 from proxyd.hub.activity import ActivityReports
-from proxyd.hub.asking import AskerTls, can_be_asked
-from proxyd.hub.client import HubClient, HubPlace
+from proxyd.model.auth import AuthConfig
 from proxyd.model.settings import Config
+
+if TYPE_CHECKING:
+    from proxyd.hub.client import HubPlace
 
 _INTERVAL = 300.0
 _log = Logger()
@@ -38,6 +39,9 @@ def activity_reports(
     url = settings.url or environ.get("JUPYTERHUB_ACTIVITY_URL", "")
     if not url:
         return None
+    from proxyd.hub.asking import can_be_asked  # noqa: PLC0415  # only now is anybody asked
+    from proxyd.hub.client import HubClient  # noqa: PLC0415
+
     if not can_be_asked(url):
         raise OptionError("is no URL with http, https or http+unix", "activity", "url")
     interval: float = _seconds(environ.get("JUPYTERHUB_ACTIVITY_INTERVAL", ""))
@@ -74,14 +78,18 @@ def _is_expected(config: Config, environ: Mapping[str, str]) -> bool:
     return is_under_hub(environ) and bool(token) and _has_applications(config)
 
 
-def _hub_section(config: Config) -> HubAuthConfig | None:
+def _hub_section(config: Config) -> AuthConfig | None:
     own = (spec.auth for spec in (*config.routes.values(), *config.patterns))
     sections = (config.route_defaults.auth, config.auth, *own)
-    return next((section for section in sections if isinstance(section, HubAuthConfig)), None)
+    return next((section for section in sections if section is not None and section.asks_hub), None)
 
 
-def _place(token: str, hub: HubAuthConfig | None, environ: Mapping[str, str], url: str) -> HubPlace:
-    if hub is not None:
+def _place(token: str, hub: AuthConfig | None, environ: Mapping[str, str], url: str) -> HubPlace:
+    from proxyd.auth.hubsettings import HubAuthConfig, hub_place  # noqa: PLC0415  # see above
+    from proxyd.hub.asking import AskerTls  # noqa: PLC0415
+    from proxyd.hub.client import HubPlace  # noqa: PLC0415
+
+    if isinstance(hub, HubAuthConfig):
         place = hub_place(hub, environ)
         return HubPlace(url=url, token=token or place.token, tls=place.tls, seconds=place.seconds)
     token = token or environ.get("JUPYTERHUB_API_TOKEN", "") or environ.get("JPY_API_TOKEN", "")

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxyd.compat.jupyter_config import find_jupyter_config, read_jupyter_config
-from proxyd.config.definitions import read_definition, read_ports
 from proxyd.config.types import meant
 from proxyd.errors import ConfigError, Problem
 from proxyd.model.servers import ServerSpec
 from proxyd.model.settings import Config
 from proxyd.option import ServerName
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP = "jupyter_serverproxy_servers"
 """The group of the entry points."""
 
 Warn = Callable[[str], None]
+
+
+def _installed() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  # only who wants packages loads it
+
+    return entry_points(group=GROUP)
 
 
 class Imports:
@@ -38,7 +44,7 @@ class Imports:
     def __init__(
         self,
         environ: Mapping[str, str] = os.environ,
-        packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+        packages: Callable[[], Iterable[EntryPoint]] = _installed,
     ) -> None:
         self._environ = environ
         self._packages = packages
@@ -59,7 +65,7 @@ def with_imported(
     config: Config,
     warn: Warn,
     environ: Mapping[str, str] = os.environ,
-    packages: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+    packages: Callable[[], Iterable[EntryPoint]] = _installed,
     definition_of: Callable[[EntryPoint], Any] | None = None,
 ) -> Config:
     """`config` with the servers that it asks to import, and with what Jupyter's files say of ports, unless it does.
@@ -67,6 +73,10 @@ def with_imported(
     `warn` is told what was left out. `definition_of` knows what a package brings; default: the package. Raises
     `ConfigError` for a package that is not installed, and for a file of Jupyter's that cannot be used.
     """
+    if not config.jupyter_config and not config.server_packages:
+        return config
+    from proxyd.config.definitions import read_ports  # noqa: PLC0415  # see `_installed`
+
     problems: list[Problem] = []
     servers: dict[ServerName, ServerSpec] = dict(config.servers)
     ports = config.ports
@@ -94,6 +104,8 @@ def _values_of_files(config: Config, warn: Warn, environ: Mapping[str, str]) -> 
     """What Jupyter's files say of jupyter-server-proxy."""
     if not config.jupyter_config:
         return {}
+    from proxyd.compat.jupyter_config import find_jupyter_config, read_jupyter_config  # noqa: PLC0415  # see there
+
     files = find_jupyter_config(environ) if config.jupyter_config == "auto" else map(Path, config.jupyter_config)
     settings = read_jupyter_config(list(files))
     if settings.ignored:
@@ -105,6 +117,8 @@ def _of_files(values: Mapping[str, Any], warn: Warn) -> dict[str, ServerSpec]:
     given = values.get("servers", {})
     if not isinstance(given, Mapping):
         raise ConfigError([Problem(f"expected a dict, got a {type(given).__name__}", "c.ServerProxy.servers")])
+    from proxyd.config.definitions import read_definition  # noqa: PLC0415  # see there
+
     servers: dict[str, ServerSpec] = {}
     problems: list[Problem] = []
     for name, definition in given.items():
@@ -126,6 +140,8 @@ def _of_packages(
     wanted = config.server_packages
     if not wanted:
         return {}
+    from proxyd.config.definitions import read_definition  # noqa: PLC0415  # see there
+
     installed = list(packages())
     names = {package.name for package in installed}
     missing = [name for name in wanted if name != "*" and name not in names]

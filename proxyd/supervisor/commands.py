@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import attrs
-
 from proxyd.core.templates import names_at, render_pairs, render_words
 from proxyd.model.servers import Place, ServerSpec
-from proxyd.supervisor.news import News
-from proxyd.supervisor.places import Places
 from proxyd.supervisor.process import Command, child_environment
-from proxyd.supervisor.waiting import Clock
-from proxyd.supervisor.watcher import Watcher
-
-
-@attrs.frozen(kw_only=True)
-class Surroundings:
-    """What all servers share.
-
-    `environ` is our own environment, `open_files` our soft limit before we raised it, `run` what our marks begin with.
-    """
-
-    reactor: Any
-    clock: Clock
-    base_url: str
-    environ: Mapping[str, str]
-    open_files: int
-    run: str
-    places: Places
-    watcher: Watcher
-    news: News
-    stderr_is_error: bool = False
-    tells_command: bool = False
-    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
+from proxyd.supervisor.surroundings import Surroundings
 
 
 def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:

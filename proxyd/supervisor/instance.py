@@ -29,7 +29,7 @@ from proxyd.errors import ServerStartError, TemplateError
 from proxyd.interfaces import ILease
 from proxyd.model.servers import Place, ServerSpec, ServerState, ServerStatus
 from proxyd.supervisor.calls import in_thread
-from proxyd.supervisor.commands import Surroundings, make_command
+from proxyd.supervisor.commands import make_command
 from proxyd.supervisor.ending import SETTLE_SECONDS, end_family, wait_for_end
 from proxyd.supervisor.leases import Lease, WaitingRoom
 from proxyd.supervisor.output import Output
@@ -37,6 +37,7 @@ from proxyd.supervisor.places import PlaceError
 from proxyd.supervisor.probes import wait_until_ready
 from proxyd.supervisor.process import Child, Command, Exit
 from proxyd.supervisor.rest import Rest
+from proxyd.supervisor.surroundings import Surroundings
 from proxyd.supervisor.waiting import Timer, sleep
 
 _LAST_LINES = 20  # in a status and beside an error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from proxyd.model.servers import ServerState
-from proxyd.supervisor.process import Exit
+if TYPE_CHECKING:
+    from proxyd.model.servers import ServerState
+    from proxyd.supervisor.process import Exit
 
 
 class News:

@@ -26,9 +26,7 @@ from twisted.python.failure import Failure
 
 from proxyd.model.servers import ProcessLimits
 from proxyd.supervisor.output import Output
-
-MARK = "PROXYD_MANAGED"
-"""The variable by which the processes of a server are known; its value is that of `Command.mark`."""
+from proxyd.supervisor.watcher import MARK
 
 PRIVATE = frozenset(
     {

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import uuid4
 
 import attrs
@@ -19,11 +19,13 @@ from proxyd.errors import ServerStartError, UnknownServerError
 from proxyd.interfaces import ILease, IServerSupervisor
 from proxyd.model.servers import ServerSpec, ServerState, ServerStatus
 from proxyd.option import ServerName
-from proxyd.supervisor.commands import Surroundings
-from proxyd.supervisor.instance import Instance
 from proxyd.supervisor.news import News
 from proxyd.supervisor.places import Places
+from proxyd.supervisor.surroundings import Surroundings
 from proxyd.supervisor.watcher import Watcher
+
+if TYPE_CHECKING:
+    from proxyd.supervisor.instance import Instance
 
 
 @implementer(IServerSupervisor)
@@ -277,6 +279,9 @@ class _Server:
         self._former.remove(instance)
 
     def _make_instances(self, former: list[Instance]) -> list[Instance]:
+        # What runs a process is loaded with the first server: most proxies have none, and start the sooner.
+        from proxyd.supervisor.instance import Instance  # noqa: PLC0415
+
         around, spec = self._around, self.spec
         return [
             Instance(self._name, number, spec, around, self._printed, self._settle, former)

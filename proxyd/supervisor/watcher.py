@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from twisted.logger import Logger
 
-from proxyd.supervisor.process import MARK
+MARK = "PROXYD_MANAGED"
+"""The variable by which the processes of a server are known; its value is that of `Command.mark`."""
 
 # A shell takes a tenth of the memory of a Python, and starts at once.
 _SCRIPT = r"""

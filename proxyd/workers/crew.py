@@ -20,8 +20,6 @@ from proxyd.interfaces import IServerSupervisor
 from proxyd.metrics.exposition import ChpExposition, NativeExposition
 from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.settings import Config
-from proxyd.option import AUTO_WORKERS
-from proxyd.system.cores import usable_cores
 from proxyd.system.turns import FileTurn
 from proxyd.workers.controller import Workers
 from proxyd.workers.datapath import DataPath
@@ -32,11 +30,6 @@ from proxyd.workers.parcel import pack
 from proxyd.workers.process import ProcessSpawner
 from proxyd.workers.replicas import ReplicatedFeed
 from proxyd.workers.reports import Ledger, Numbers, merge_touches
-
-
-def worker_count(config: Config) -> int:
-    """How many processes serve."""
-    return usable_cores() if config.workers == AUTO_WORKERS else config.workers
 
 
 class Crew:
@@ -93,6 +86,10 @@ class Crew:
         self._shared = SharedMemory(memoryview(self._map), count, 0, self._hash_key)
         self.workers = Workers(count, self._spawn, self._make_boot, feed.join, self, reactor, self._changed)
         feed.followers = self.workers
+
+    def pack(self, config: Config) -> bytes:
+        """`config` as the workers take it."""
+        return pack(config)
 
     def turn(self) -> FileTurn:
         """The turn with the standard output, which all processes share."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from proxyd.auth.hubsettings import HubAuthConfig
 from proxyd.core.landing import landing_path
 from proxyd.core.table import RouteTable
 from proxyd.core.target import decode_path, key_of
@@ -68,7 +67,7 @@ class Launcher:
             tree.mount(place, guards.guard_mounted(place, resource), rank)
             self._mounted.append((place, rank))
 
-        if isinstance(config.auth, HubAuthConfig) and not config.root_server:
+        if config.auth.asks_hub and not config.root_server:
             # What a Hub asks before it sends anybody is answered by the login.
             mount((*base, "api"), NothingResource(), Rank.BUILT_IN)
         has_ports = config.ports.enabled

@@ -6,7 +6,7 @@ Changes go to everybody in the order of the store. Who changes something waits u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -18,7 +18,9 @@ from proxyd.garbage import exempt_many
 from proxyd.interfaces import IRouteStore
 from proxyd.model.routes import Route
 from proxyd.stores.feed import TableFeed
-from proxyd.workers.link import Link
+
+if TYPE_CHECKING:
+    from proxyd.workers.link import Link
 
 T = TypeVar("T")
 

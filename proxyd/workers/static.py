@@ -11,6 +11,8 @@ import attrs
 from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.routes import Route, RouteOptions, place_of
 from proxyd.model.settings import Config, RouteSpec
+from proxyd.option import AUTO_WORKERS
+from proxyd.system.cores import usable_cores
 
 
 def static_route(key: str, spec: RouteSpec) -> Route:
@@ -39,3 +41,8 @@ def make_meters(config: Config) -> Meters | ChpMeters | None:
     if not metrics.enabled or not (metrics.has_listener or config.api is not None):
         return None
     return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
+
+
+def worker_count(config: Config) -> int:
+    """How many processes serve."""
+    return usable_cores() if config.workers == AUTO_WORKERS else config.workers

@@ -10,10 +10,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd import __version__
-from proxyd.api.description import DescriptionApi, describe
+from proxyd.api.description import DescriptionApi
 from proxyd.api.events import Events
 from proxyd.api.metrics import MetricsApi
 from proxyd.api.native import NativeRoutesApi
+from proxyd.api.openapi import describe
 from proxyd.api.reload import ReloadApi
 from proxyd.api.resource import ApiResource
 from proxyd.api.servers import ServersApi

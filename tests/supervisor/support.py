@@ -16,8 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from proxyd.model.servers import Place, ServerSpec
-from proxyd.supervisor.process import MARK
 from proxyd.supervisor.supervisor import Supervisor
+from proxyd.supervisor.watcher import MARK
 
 T = TypeVar("T")
 

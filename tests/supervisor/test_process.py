@@ -18,8 +18,8 @@ from proxyd.errors import ServerStartError
 from proxyd.model.servers import Readiness, ServerSpec
 from proxyd.option import Seconds
 from proxyd.supervisor.output import Output
-from proxyd.supervisor.process import MARK, Child, Command, Exit, child_environment, family_of
-from proxyd.supervisor.watcher import Watcher
+from proxyd.supervisor.process import Child, Command, Exit, child_environment, family_of
+from proxyd.supervisor.watcher import MARK, Watcher
 from tests.supervisor.support import SupervisorCase, global_reactor, is_alive
 from tests.support import wait_for
 
@@ -134,7 +134,7 @@ class OutputTests(SynchronousTestCase):
 
 _WATCHED = """
 import os, sys
-from proxyd.supervisor.watcher import Watcher
+from proxyd.supervisor.watcher import MARK, Watcher
 watcher = Watcher(sys.argv[1])
 for group in sys.argv[3].split(","):
     watcher.add_group(int(group))

@@ -21,9 +21,10 @@ from proxyd.model.upstream import Upstream
 from proxyd.option import AUTO_WORKERS, Workers
 from proxyd.system.cores import usable_cores
 from proxyd.testing.servers import ScriptedSupervisor
-from proxyd.workers.crew import Crew, worker_count
+from proxyd.workers.crew import Crew
 from proxyd.workers.replicas import ReplicatedFeed
 from proxyd.workers.reports import Ledger, Numbers
+from proxyd.workers.static import worker_count
 from tests.workers.test_reports import gauges, meters
 
 
