@@ -62,8 +62,9 @@ class MemoryEpoll:
         self.events: list[tuple[int, int]] = []
 
     def poll(self, *_: float) -> list[tuple[int, int]]:
-        """What has happened."""
-        return self.events
+        """What has happened since the last time."""
+        events, self.events = self.events, []
+        return events
 
     def register(self, *_: int) -> None:
         """Nothing is watched."""

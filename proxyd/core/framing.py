@@ -46,6 +46,10 @@ class _State(Enum):
     DONE = auto()
 
 
+# By names of their own: to look a member up in its class takes longer than a call.
+_SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = _State
+
+
 class ChunkedDecoder:
     """Takes the chunked coding off a body.
 
@@ -54,7 +58,7 @@ class ChunkedDecoder:
 
     def __init__(self, max_line: int = 4096, max_trailers: int = 8192) -> None:
         self.rest = b""
-        self._state = _State.SIZE
+        self._state = _SIZE
         self._buffer = b""
         self._left = 0
         self._extensions = 0
@@ -64,17 +68,17 @@ class ChunkedDecoder:
     @property
     def complete(self) -> bool:
         """Whether the last chunk and the trailer section have been read."""
-        return self._state is _State.DONE
+        return self._state is _DONE
 
     def feed(self, data: bytes) -> bytes:
         """Decode the next bytes of the body.
 
         Raises `FramingError`; the decoder cannot be used after that.
         """
-        if self._state is _State.DATA and len(data) <= self._left:
+        if self._state is _DATA and len(data) <= self._left:
             self._left -= len(data)  # the common case: the middle of a large chunk
             if not self._left:
-                self._state = _State.DATA_END
+                self._state = _DATA_END
             return data
         if self._buffer:
             data = self._buffer + data
@@ -82,15 +86,15 @@ class ChunkedDecoder:
         pieces: list[bytes] = []
         position = 0
         size = len(data)
-        while position < size or self._state is _State.DONE:
-            if self._state is _State.DATA:
+        while position < size or self._state is _DONE:
+            if self._state is _DATA:
                 end = min(size, position + self._left)
                 pieces.append(data[position:end])
                 self._left -= end - position
                 position = end
                 if not self._left:
-                    self._state = _State.DATA_END
-            elif self._state is _State.DATA_END:
+                    self._state = _DATA_END
+            elif self._state is _DATA_END:
                 if size - position < 2:
                     if data[position:] != b"\r":
                         raise FramingError("a chunk is longer than its size")
@@ -98,8 +102,8 @@ class ChunkedDecoder:
                 if data[position : position + 2] != CRLF:
                     raise FramingError("a chunk is longer than its size")
                 position += 2
-                self._state = _State.SIZE
-            elif self._state is _State.DONE:
+                self._state = _SIZE
+            elif self._state is _DONE:
                 self.rest = data[position:]
                 return b"".join(pieces)
             else:
@@ -109,7 +113,7 @@ class ChunkedDecoder:
                 if end < 0:
                     break
                 position = end + 1
-                if self._state is _State.SIZE:
+                if self._state is _SIZE:
                     self._size_line(line[:-1])
                 else:
                     self._trailer_line(line[:-1])
@@ -117,7 +121,7 @@ class ChunkedDecoder:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _check_line(self, line: bytes, *, complete: bool) -> None:
-        limit = self._max_line if self._state is _State.SIZE else self._trailers_left
+        limit = self._max_line if self._state is _SIZE else self._trailers_left
         if len(line) > limit:
             raise FramingError("a chunk line or a trailer section is too long")
         if complete and not line.endswith(b"\r"):
@@ -135,11 +139,11 @@ class ChunkedDecoder:
         self._left = int(match[1], 16)
         if self._left > _MAX_CHUNK:
             raise FramingError("a chunk size does not fit 63 bits")
-        self._state = _State.DATA if self._left else _State.TRAILERS
+        self._state = _DATA if self._left else _TRAILERS
 
     def _trailer_line(self, line: bytes) -> None:
         if not line:
-            self._state = _State.DONE
+            self._state = _DONE
             return
         self._trailers_left -= len(line)
         if not _TRAILER.fullmatch(line):

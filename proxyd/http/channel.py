@@ -51,6 +51,10 @@ class _State(Enum):
     ENDED = auto()
 
 
+# By names of their own: to look a member up in its class takes longer than a call.
+_IDLE, _HEAD, _BODY, _ANSWERING, _CLOSING, _LINGERING, _TAKEN, _ENDED = _State
+
+
 class HTTPChannel(SplicingProtocol):
     """One connection of a client with `site`."""
 
@@ -62,7 +66,7 @@ class HTTPChannel(SplicingProtocol):
     transport: Any
     request: Request | None = None
     settings: SiteSettings
-    _state = _State.IDLE
+    _state = _IDLE
     _buffer = b""
     _scanned = 0
     _body: Body
@@ -96,19 +100,19 @@ class HTTPChannel(SplicingProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sent."""
         state = self._state
-        if state is _State.IDLE:
+        if state is _IDLE:
             self._read_requests(data)
-        elif state is _State.BODY:
+        elif state is _BODY:
             self._read_body(data)
-        elif state is _State.HEAD:
+        elif state is _HEAD:
             data = self._buffer + data
             self._buffer = b""  # from now on what comes behind this head, and nothing of the head itself
             self._read_requests(data)
-        elif state is _State.ANSWERING:
+        elif state is _ANSWERING:
             # The next request, before its turn: not one byte more of it is read, but the client's end is noticed.
             self._buffer += data
             self._pause()
-        elif state is _State.LINGERING:
+        elif state is _LINGERING:
             self._lingered += len(data)
             if self._lingered > _LINGER_BYTES:
                 self.transport.abortConnection()
@@ -116,7 +120,7 @@ class HTTPChannel(SplicingProtocol):
     def splice_target(self) -> tuple[DataPathTransport, int] | None:
         """The upstream, for what is left of a body that goes there as it is."""
         request = self.request
-        if self._state is not _State.BODY or request is None or request.sink is None or request.outlet is None:
+        if self._state is not _BODY or request is None or request.sink is None or request.outlet is None:
             return None
         return request.outlet, self._body.passable
 
@@ -155,7 +159,7 @@ class HTTPChannel(SplicingProtocol):
                 except RequestError as error:
                     self._refuse(error, data)
                     return
-                if self._state is not _State.IDLE:
+                if self._state is not _IDLE:
                     return
                 served += 1
                 data = self._buffer
@@ -164,7 +168,7 @@ class HTTPChannel(SplicingProtocol):
             self._is_reading_requests = False
         self._buffer = b""
         self._scanned = 0
-        self._state = _State.IDLE
+        self._state = _IDLE
         if served:
             self._wait_for_request()
 
@@ -181,22 +185,22 @@ class HTTPChannel(SplicingProtocol):
         else:
             self._buffer = data
             self._scanned = max(0, len(data) - 3)
-            if self._state is not _State.HEAD:
-                self._state = _State.HEAD
+            if self._state is not _HEAD:
+                self._state = _HEAD
                 self._unsent = 0
                 self.site.deadlines.set(self, self.settings.timeouts.header)
             self._resume()
 
     def _yield_turn(self, data: bytes) -> None:
         self._buffer = data
-        self._state = _State.ANSWERING
+        self._state = _ANSWERING
         self._pause()
         self.site.call_later(0, self._take_turn)
 
     def _await_taker(self, data: bytes) -> None:
         """The last answer is not taken yet: the next request waits until it is, or answers would pile up."""
         self._buffer = data
-        self._state = _State.ANSWERING
+        self._state = _ANSWERING
         self._pause()
         self.stalled()
         self.transport.registerProducer(_Backlog(self), False)
@@ -207,8 +211,8 @@ class HTTPChannel(SplicingProtocol):
         self.site.call_later(0, self._take_turn)
 
     def _take_turn(self) -> None:
-        if self._state is _State.ANSWERING:
-            self._state = _State.IDLE
+        if self._state is _ANSWERING:
+            self._state = _IDLE
             data, self._buffer = self._buffer, b""
             self._read_requests(data)
 
@@ -225,7 +229,7 @@ class HTTPChannel(SplicingProtocol):
         request = Request(self, head)
         if head.body == 0:
             request.body_complete = True
-            self._state = _State.ANSWERING
+            self._state = _ANSWERING
             if rest:
                 self._buffer = rest
                 self._pause()
@@ -233,7 +237,7 @@ class HTTPChannel(SplicingProtocol):
             self._start_body(request, rest)
         self.request = request
         site.serve(request)
-        if self._state is _State.BODY and request.sink is None:
+        if self._state is _BODY and request.sink is None:
             self._pause()
 
     def _start_body(self, request: Request, rest: bytes) -> None:
@@ -251,12 +255,12 @@ class HTTPChannel(SplicingProtocol):
         request.body_received = body.received
         if body.complete:
             request.body_complete = True
-            self._state = _State.ANSWERING
+            self._state = _ANSWERING
             self._buffer = body.rest
             if body.rest:
                 self._pause()
         else:
-            self._state = _State.BODY
+            self._state = _BODY
             self.transport.read_size = LARGE_READ
 
     def _read_body(self, data: bytes, *, spliced: int = 0) -> None:
@@ -278,7 +282,7 @@ class HTTPChannel(SplicingProtocol):
         request.body_received = body.received
         if body.complete:
             request.body_complete = True
-            self._state = _State.ANSWERING
+            self._state = _ANSWERING
             self._relax()
             self.transport.read_size = SMALL_READ
             if body.rest:
@@ -298,7 +302,7 @@ class HTTPChannel(SplicingProtocol):
 
     def _refuse(self, error: RequestError, data: bytes = b"") -> None:
         """Answer `data`, which is no request: the connection cannot be trusted after that."""
-        self._state = _State.BODY
+        self._state = _BODY
         request = self.request = Request(self, self.site.no_head)
         if data[:5] == b"HEAD ":
             request.method = b"HEAD"  # the answer has no body, whatever else is wrong
@@ -308,20 +312,20 @@ class HTTPChannel(SplicingProtocol):
 
     def expect_body(self) -> None:
         """Somebody takes the body now: read on, within the limits of time."""
-        if self._state is _State.BODY:
+        if self._state is _BODY:
             self.site.deadlines.set(self, self.settings.timeouts.body_idle)
             self._resume()
 
     def pause_body(self) -> None:
         """Nobody takes more of the body for the moment; that is not the client's fault."""
-        if self._state is _State.BODY:
+        if self._state is _BODY:
             self._relax()
             self._pause()
 
     def take_early(self) -> bytes:
         """What the client sent behind a handshake; the transport belongs to the caller from now on."""
         early, self._buffer = self._buffer, b""
-        self._state = _State.TAKEN
+        self._state = _TAKEN
         self.request = None
         self.site.deadlines.forget(self)
         self.site.channels.discard(self)
@@ -351,12 +355,12 @@ class HTTPChannel(SplicingProtocol):
         """The response is complete; `keep_alive`: the client was told that the connection stays."""
         self.request = None
         state = self._state
-        if state is _State.BODY:
+        if state is _BODY:
             self._linger()
         elif not keep_alive or self.site.is_draining:
             self._close()
-        elif state is _State.ANSWERING:
-            self._state = _State.IDLE
+        elif state is _ANSWERING:
+            self._state = _IDLE
             if self._is_reading_requests:
                 return
             if self._buffer:
@@ -369,7 +373,7 @@ class HTTPChannel(SplicingProtocol):
         """End the connection in the middle of a response; `reset`: without sending what is buffered."""
         self.request = None
         if reset:
-            self._state = _State.CLOSING
+            self._state = _CLOSING
             self.transport.abortConnection()
         else:
             self._close()
@@ -381,20 +385,20 @@ class HTTPChannel(SplicingProtocol):
 
     def close_if_idle(self) -> None:
         """No more requests are served; the one that is being served is finished."""
-        if self._state in {_State.IDLE, _State.HEAD}:
+        if self._state in {_IDLE, _HEAD}:
             self._close()
 
     def _close(self) -> None:
         if self._buffer:
             self._linger()
             return
-        self._state = _State.CLOSING
+        self._state = _CLOSING
         self.transport.loseConnection()
         self._unsent = self.transport.unsent
         self.site.deadlines.set(self, self.settings.timeouts.body_idle)
 
     def _linger(self) -> None:
-        self._state = _State.LINGERING
+        self._state = _LINGERING
         self._buffer = b""
         self.transport.watches_peer = False
         self.transport.loseWriteConnection()
@@ -416,7 +420,7 @@ class HTTPChannel(SplicingProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
-        self._state = _State.ENDED
+        self._state = _ENDED
         self.site.deadlines.forget(self)
         self.site.channels.discard(self)
         if self.site.gate is not None:
@@ -433,13 +437,13 @@ class HTTPChannel(SplicingProtocol):
             self.site.deadlines.set(self, self.settings.timeouts.body_idle)
             return
         state = self._state
-        if state is _State.IDLE and not unsent:
+        if state is _IDLE and not unsent:
             self._close()
-        elif state is _State.IDLE and not self._unsent:
+        elif state is _IDLE and not self._unsent:
             self.stalled()  # it has not taken the last answer yet
-        elif state is _State.HEAD and self._scanned:
+        elif state is _HEAD and self._scanned:
             self._refuse(RequestError(408, "the head did not come within timeouts.header"))
-        elif state is _State.BODY and self.request is not None and not unsent:
+        elif state is _BODY and self.request is not None and not unsent:
             self._fail_body(RequestError(408, "the body did not come on within timeouts.body_idle"))
         else:
             self.transport.abortConnection()

@@ -29,12 +29,10 @@ _PEER_CLOSED = select.EPOLLRDHUP
 _READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
-# Bounds of one wake-up, so that the timers and the other descriptors of the main reactor stay on time: 4 x 256
-# events of some 20 microseconds each.
-_POLLS = 4
-_EVENTS = 256
-# So many wait for the others before what they have to say leaves, and the other side can go on with it.
-_HELD_BACK = 32
+# Bounds of one wake-up, so that the timers and the other descriptors of the main reactor stay on time: 32 x 32 events
+# of some 20 microseconds each. What they have to say leaves after each 32, and the other side can go on with it.
+_POLLS = 32
+_EVENTS = 32
 # A slow one among them ends the wake-up early.
 _WAKE_UP_SECONDS = 0.02
 
@@ -161,43 +159,46 @@ class DataPathReactor:
         An event only tells which descriptor to look at: the descriptor may have been closed, and its number used
         again, earlier in the same round. What is true comes out of `recv` and `send`.
         """
-        selectables = self._selectables
+        selectable_at = self._selectables.get
         masks = self._masks
+        poll = self._epoll.poll
         deadline = self.seconds() + _WAKE_UP_SECONDS
         for _ in range(_POLLS):
-            events = self._epoll.poll(0, _EVENTS)
+            events = poll(0, _EVENTS)
             outbox = self.outbox = []
             for fd, event in events:
-                if fd not in selectables:
+                selectable = selectable_at(fd)
+                if selectable is None:
                     continue
-                selectable: Any = selectables[fd]
+                reads = event == _IN and masks[fd] & _IN  # and nothing else: so it is nearly always
                 try:
-                    mask = masks[fd]
-                    reads = mask & _IN and event & _READABLE
-                    why = selectable.doRead() if reads else None
-                    if (
-                        why is None
-                        and event & _WRITABLE
-                        and fd in masks
-                        and selectables[fd] is selectable
-                        and masks[fd] & _OUT
-                    ):
-                        reads = 0
-                        why = selectable.doWrite()
-                    elif why is None and not reads and mask & _PEER_CLOSED:
-                        why = selectable.peer_closed()
+                    if reads:
+                        why = selectable.doRead()
+                    else:
+                        why, reads = self._look_at(fd, event, selectable)
+                    if why is None:
+                        continue
                 except BaseException as error:  # noqa: BLE001  # one connection's fault must not end the others
                     self._log.failure("unexpected error on {peer}", peer=selectable)
-                    reads = 0
                     why = error
-                if why is not None:
-                    self._disconnect(selectable, why, half=bool(reads))
-                if len(outbox) >= _HELD_BACK:
-                    self._flush(outbox)
+                self._disconnect(selectable, why, half=bool(reads))
             self.outbox = None
-            self._flush(outbox)
+            if outbox:
+                self._flush(outbox)
             if len(events) < _EVENTS or self.seconds() > deadline:
                 return
+
+    def _look_at(self, fd: int, event: int, selectable: Any) -> tuple[BaseException | None, int]:
+        """Read, write or look for the end, as is asked for; why it ended, if it did, and whether reading told so."""
+        mask = self._masks[fd]
+        reads = mask & _IN and event & _READABLE
+        why = selectable.doRead() if reads else None
+        if why is None:
+            if event & _WRITABLE and self._selectables.get(fd) is selectable and self._masks[fd] & _OUT:
+                return selectable.doWrite(), 0
+            if not reads and mask & _PEER_CLOSED:
+                return selectable.peer_closed(), 0
+        return why, reads
 
     def _flush(self, outbox: list[Any]) -> None:
         for transport in outbox:
@@ -206,7 +207,6 @@ class DataPathReactor:
             except Exception as error:  # noqa: BLE001  # as above
                 self._log.failure("unexpected error when sending to {peer}", peer=transport)
                 self._disconnect(transport, error, half=False)
-        outbox.clear()
 
     def _disconnect(self, selectable: Any, why: BaseException, *, half: bool) -> None:
         """End a descriptor; `half` if it was the reading of it that ended."""

@@ -74,13 +74,15 @@ class DataPathTransport(tcp.Connection):
 
     def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]  # a mix-in says None
         """Read once, at most `read_size`, and hand it to the protocol."""
-        if self._next_read > _FIRST_READ and self._splices:
+        wanted = self._next_read
+        if wanted > _FIRST_READ and self._splices:
             protocol: object = self.protocol
             if isinstance(protocol, SplicingProtocol):
                 found = protocol.splice_target()
                 if found is not None and found[1] and found[0].is_ready_for_splices:
                     return self._splice(protocol, *found)
-        wanted = min(self._next_read, self.read_size)
+        if wanted > self.read_size:
+            wanted = self.read_size
         try:
             data = self.socket.recv(wanted)
         except (BlockingIOError, InterruptedError):

@@ -71,6 +71,10 @@ class _State(Enum):
     ENDED = auto()
 
 
+# By names of their own: to look a member up in its class takes longer than a call.
+_IDLE, _HEAD, _BODY, _ENDED = _State
+
+
 class UpstreamConnection(SplicingProtocol):
     """One connection of `pool`. As a producer it is paused by the client's transport.
 
@@ -83,7 +87,7 @@ class UpstreamConnection(SplicingProtocol):
 
     transport: Any
     outlet: Outlet | None = None
-    _state = _State.IDLE
+    _state = _IDLE
     _receiver: ResponseReceiver
     _limits: Limits
     _method = b""
@@ -116,7 +120,7 @@ class UpstreamConnection(SplicingProtocol):
         `complete`: there is no more of it, so the upstream has `response_seconds` to begin its response; after
         that it may be silent for `idle_seconds` (0: for ever). Otherwise the time runs from `request_complete`.
         """
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._receiver = receiver
         self._limits = self.pool.limits
         self._method = method
@@ -135,23 +139,23 @@ class UpstreamConnection(SplicingProtocol):
 
     def request_complete(self) -> None:
         """The body has been sent: it is the upstream's turn."""
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             self.pool.deadlines.set(self, self._response_seconds)
 
     def await_room(self) -> None:
         """The upstream does not take the body: its time runs until it does."""
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             self.pool.deadlines.set(self, self._response_seconds)
 
     def room_made(self) -> None:
         """The upstream takes the body again."""
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             self.pool.deadlines.clear(self)
 
     @property
     def is_reusable(self) -> bool:
         """Whether another request may be sent, once the response is complete."""
-        return self._state is _State.IDLE and self._keep_alive
+        return self._state is _IDLE and self._keep_alive
 
     def is_stale(self) -> bool:
         """Whether the upstream has closed the idle connection, or sent something, and we have not read that yet."""
@@ -159,7 +163,7 @@ class UpstreamConnection(SplicingProtocol):
 
     def close(self) -> None:
         """End the connection without a word to the receiver."""
-        if self._state is not _State.ENDED:
+        if self._state is not _ENDED:
             self._end()
             self.transport.abortConnection()
 
@@ -168,7 +172,7 @@ class UpstreamConnection(SplicingProtocol):
         self._end()
 
     def _end(self) -> None:
-        self._state = _State.ENDED
+        self._state = _ENDED
         self.pool.deadlines.forget(self)
         self.pool.ended(self)
 
@@ -182,18 +186,18 @@ class UpstreamConnection(SplicingProtocol):
         """Read on."""
         state = self._state
         try:
-            if state is _State.BODY:
+            if state is _BODY:
                 self._read_body(data)
-            elif state is _State.HEAD:
+            elif state is _HEAD:
                 self._read_head(self._buffer + data if self._buffer else data)
-            elif state is _State.IDLE:
+            elif state is _IDLE:
                 self.close()  # nobody asked: a late answer to something else, or a farewell such as 408
         except Exception:  # noqa: BLE001  # a client waits for what comes of it
             self._give_up()
 
     def splice_target(self) -> tuple[DataPathTransport, int] | None:
         """The client, for what is left of the body, if it has an outlet."""
-        if self.outlet is None or self._state is not _State.BODY:
+        if self.outlet is None or self._state is not _BODY:
             return None
         return self.outlet.transport, self._body.passable
 
@@ -248,7 +252,7 @@ class UpstreamConnection(SplicingProtocol):
                 self._fail(MalformedResponseError(self._name, "more 1xx responses than limits.interim_responses"))
                 return
             self._receiver.interim_received(head)
-            if self._state is not _State.HEAD or not data:
+            if self._state is not _HEAD or not data:
                 return
 
         length = response_length(head, self._method)
@@ -268,7 +272,7 @@ class UpstreamConnection(SplicingProtocol):
             self._response_ended(body.rest)
             receiver.response_started(head, length, data, complete=True)
             return
-        self._state = _State.BODY
+        self._state = _BODY
         self.pool.deadlines.set(self, self._idle_seconds)
         self.transport.read_size = LARGE_READ
         receiver.response_started(head, length, data, complete=False)
@@ -291,7 +295,7 @@ class UpstreamConnection(SplicingProtocol):
                 self._receiver.response_continued(data, complete=False)
 
     def _response_ended(self, rest: bytes = b"") -> None:
-        self._state = _State.IDLE
+        self._state = _IDLE
         self.served += 1
         self.pool.deadlines.clear(self)
         self.transport.read_size = SMALL_READ
@@ -300,7 +304,7 @@ class UpstreamConnection(SplicingProtocol):
             self._keep_alive = False
 
     def _fail(self, error: UpstreamError) -> None:
-        answered = self._state is _State.BODY or self._has_answered
+        answered = self._state is _BODY or self._has_answered
         receiver = self._receiver
         self.close()
         receiver.response_failed(error, answered=answered)
@@ -313,13 +317,13 @@ class UpstreamConnection(SplicingProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream ended the connection."""
         state = self._state
-        if state is _State.ENDED:
+        if state is _ENDED:
             return
         self._end()
         try:
-            if state is _State.HEAD:
+            if state is _HEAD:
                 self._receiver.response_failed(ConnectionCutError(self._name), answered=self._has_answered)
-            elif state is _State.BODY:
+            elif state is _BODY:
                 if self._body.lasts_until_close and reason.check(ConnectionDone):
                     self._receiver.response_continued(b"", complete=True)
                 else:
@@ -329,7 +333,7 @@ class UpstreamConnection(SplicingProtocol):
 
     def deadline_passed(self) -> None:
         """The upstream has been silent for too long, or idle for long enough."""
-        if self._state is _State.IDLE:
+        if self._state is _IDLE:
             self.close()
             return
         try:
@@ -348,7 +352,7 @@ class UpstreamConnection(SplicingProtocol):
 
         It has nothing to do any more with a connection whose response has been read to its end.
         """
-        if self._state is _State.IDLE:
+        if self._state is _IDLE:
             return
         self._is_paused = True
         self.pool.deadlines.clear(self)
@@ -357,9 +361,9 @@ class UpstreamConnection(SplicingProtocol):
     def resumeProducing(self) -> None:
         """The client takes more."""
         self._is_paused = False
-        if self._state is _State.BODY:
+        if self._state is _BODY:
             self.pool.deadlines.set(self, self._idle_seconds)
-        if self._state is not _State.ENDED:
+        if self._state is not _ENDED:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
