@@ -57,7 +57,7 @@ is_called(const unsigned char *text, const char *name, Py_ssize_t size)
 }
 
 /* Names of attributes and keys, made once. */
-static PyObject *s_method, *s_target, *s_fields, *s_host, *s_user_agent, *s_referer, *s_keep_alive, *s_body,
+static PyObject *s_method, *s_target, *s_block, *s_host, *s_user_agent, *s_referer, *s_keep_alive, *s_body,
     *s_has_length, *s_forwarded, *s_status, *s_reason, *s_has_date, *s_location;
 static PyObject *k_for, *k_host, *k_port, *k_proto;
 static PyObject *statuses[600];
@@ -200,13 +200,15 @@ value_of(const Line *line)
     return PyBytes_FromStringAndSize((const char *)line->value, line->value_end - line->value);
 }
 
-static int
-keep(PyObject *fields, const Line *line)
+/* Append the line and a CRLF at `to`, where there is room for it; behind them. */
+static char *
+keep(char *to, const Line *line)
 {
-    PyObject *kept = PyBytes_FromStringAndSize((const char *)line->start, line->end - line->start);
-    int failed = kept == NULL || PyList_Append(fields, kept) < 0;
-    Py_XDECREF(kept);
-    return failed ? -1 : 0;
+    Py_ssize_t size = line->end - line->start;
+    memcpy(to, line->start, size);
+    to[size] = '\r';
+    to[size + 1] = '\n';
+    return to + size + 2;
 }
 
 /* Set an attribute and let go of the value; -1 on failure, also if there is no value. */
@@ -270,13 +272,15 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
         Py_RETURN_NONE;
     p += 2;
 
-    PyObject *head = NULL, *fields = PyList_New(0), *forwarded = NULL;
+    /* Lines are only left out, and the last one gets a CRLF. */
+    PyObject *head = NULL, *forwarded = NULL, *kept = PyBytes_FromStringAndSize(NULL, end - p + 2);
+    if (kept == NULL)
+        return NULL;
+    char *kept_end = PyBytes_AS_STRING(kept);
     Line line, host = {0}, user_agent = {0}, referer = {0};
     int has_connection = 0, closes = 0;
     long long length = -1;
     Py_ssize_t seen = 0;
-    if (fields == NULL)
-        return NULL;
     while (p < end) {
         PyObject *key = NULL;
         if (!next_line(&p, end, &line) || line.end - line.start > max_field || ++seen > max_count)
@@ -329,8 +333,7 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
             goto not_plain;
         }
         if (key == NULL) {
-            if (keep(fields, &line) < 0)
-                goto failed;
+            kept_end = keep(kept_end, &line);
             continue;
         }
         if (forwarded == NULL && (forwarded = PyDict_New()) == NULL)
@@ -346,12 +349,14 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (!host.start)
         goto not_plain;
 
+    if (_PyBytes_Resize(&kept, kept_end - PyBytes_AS_STRING(kept)) < 0)
+        goto failed;
     head = PyObject_CallNoArgs(args[0]);
     if (head == NULL)
         goto failed;
     if (set_new(head, s_method, PyBytes_FromStringAndSize((const char *)block, method_size)) < 0 ||
         set_new(head, s_target, PyBytes_FromStringAndSize((const char *)target, target_size)) < 0 ||
-        PyObject_SetAttr(head, s_fields, fields) < 0 || set_new(head, s_host, value_of(&host)) < 0)
+        PyObject_SetAttr(head, s_block, kept) < 0 || set_new(head, s_host, value_of(&host)) < 0)
         goto failed;
     if (user_agent.start && set_new(head, s_user_agent, value_of(&user_agent)) < 0)
         goto failed;
@@ -364,12 +369,12 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
         goto failed;
     if (forwarded && PyObject_SetAttr(head, s_forwarded, forwarded) < 0)
         goto failed;
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     Py_XDECREF(forwarded);
     return head;
 
 not_plain:
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     Py_XDECREF(forwarded);
     if (PyErr_Occurred())
         return NULL;
@@ -377,7 +382,7 @@ not_plain:
 
 failed:
     Py_XDECREF(head);
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     Py_XDECREF(forwarded);
     return NULL;
 }
@@ -410,12 +415,13 @@ read_response(PyObject *module, PyObject *const *args, Py_ssize_t count)
         Py_RETURN_NONE;
     p += 2;
 
-    PyObject *head = NULL, *fields = PyList_New(0);
+    PyObject *head = NULL, *kept = PyBytes_FromStringAndSize(NULL, end - p + 2);
+    if (kept == NULL)
+        return NULL;
+    char *kept_end = PyBytes_AS_STRING(kept);
     Line line, location = {0};
     int has_connection = 0, closes = 0, has_date = 0, is_chunked = 0;
     long long length = -1;
-    if (fields == NULL)
-        return NULL;
     while (p < end) {
         if (!next_line(&p, end, &line))
             goto not_plain;
@@ -451,16 +457,17 @@ read_response(PyObject *module, PyObject *const *args, Py_ssize_t count)
         default:
             goto not_plain;
         }
-        if (keep(fields, &line) < 0)
-            goto failed;
+        kept_end = keep(kept_end, &line);
     }
 
+    if (_PyBytes_Resize(&kept, kept_end - PyBytes_AS_STRING(kept)) < 0)
+        goto failed;
     head = PyObject_CallNoArgs(args[0]);
     if (head == NULL)
         goto failed;
     if (PyObject_SetAttr(head, s_status, statuses[status]) < 0 ||
         set_new(head, s_reason, PyBytes_FromStringAndSize((const char *)reason, reason_size)) < 0 ||
-        PyObject_SetAttr(head, s_fields, fields) < 0)
+        PyObject_SetAttr(head, s_block, kept) < 0)
         goto failed;
     if ((length >= 0 || is_chunked) && set_new(head, s_body, PyLong_FromLongLong(is_chunked ? -1 : length)) < 0)
         goto failed;
@@ -470,16 +477,16 @@ read_response(PyObject *module, PyObject *const *args, Py_ssize_t count)
         goto failed;
     if (location.start && set_new(head, s_location, value_of(&location)) < 0)
         goto failed;
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     return head;
 
 not_plain:
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     Py_RETURN_NONE;
 
 failed:
     Py_XDECREF(head);
-    Py_DECREF(fields);
+    Py_XDECREF(kept);
     return NULL;
 }
 
@@ -677,7 +684,7 @@ PyInit__scan(void)
         PyObject **place;
         const char *text;
     } names[] = {
-        {&s_method, "method"},         {&s_target, "target"},         {&s_fields, "fields"},
+        {&s_method, "method"},         {&s_target, "target"},         {&s_block, "block"} ,
         {&s_host, "host"},             {&s_user_agent, "user_agent"}, {&s_referer, "referer"},
         {&s_keep_alive, "keep_alive"}, {&s_body, "body"},             {&s_has_length, "has_length"},
         {&s_forwarded, "forwarded"},   {&s_status, "status"},         {&s_reason, "reason"},

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 
-from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, without_names
+from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, block_of, lines_of, without_names
 from proxyd.core.target import strip_segments
 from proxyd.model.routes import HeaderChanges, Route, RouteOptions
 from proxyd.model.upstream import Upstream
 
 # RFC 9110 §8.6: a request whose method anticipates a body announces that there is none.
 _ANTICIPATE_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+_UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 _LOCATION = frozenset({b"location"})
 _PORT_OF_HOST = re.compile(rb":([0-9]+)\Z")
 # Scheme, user information, and host with port of an absolute http URL.
@@ -33,28 +34,28 @@ _NAMES = {
 class Peer:
     """The client's end of a connection: its `address` (empty for a unix socket), and whether it is trusted."""
 
-    __slots__ = ("_lines", "_memo", "address", "secure", "trusted")
+    __slots__ = ("_block", "_memo", "address", "secure", "trusted")
 
     def __init__(self, address: bytes, *, secure: bool, trusted: bool) -> None:
         self.address = address
         self.secure = secure
         self.trusted = trusted
         self._memo: object = None
-        self._lines: list[bytes] = []
+        self._block = b""
 
-    def forwarded_lines(self, head: RequestHead, mode: str, replaced: frozenset[bytes]) -> list[bytes]:
-        """The X-Forwarded-* lines for a request from here; names in `replaced` are left out.
+    def forwarded_block(self, head: RequestHead, mode: str, replaced: frozenset[bytes]) -> bytes:
+        """The X-Forwarded-* lines for a request from here, each with its CRLF; names in `replaced` are left out.
 
         `mode` is that of the route. The lines for the last Host are kept: most requests on a connection
         have the same.
         """
         if head.forwarded is not None or head.upgrade:
-            return x_forwarded(head, self, mode, replaced)
+            return block_of(x_forwarded(head, self, mode, replaced))
         memo = (head.host, mode, replaced)
         if memo != self._memo:
-            self._lines = x_forwarded(head, self, mode, replaced)
+            self._block = block_of(x_forwarded(head, self, mode, replaced))
             self._memo = memo
-        return self._lines
+        return self._block
 
 
 def x_forwarded(head: RequestHead, peer: Peer, mode: str, replaced: frozenset[bytes]) -> list[bytes]:
@@ -140,23 +141,28 @@ class ForwardPlan:
         host = self._host
         if host is None:
             host = self.upstream.authority if head.host is None else head.host
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, self.target(path, query), host)]
         changes = self._request_changes
-        if changes is None:
-            lines += head.fields
-        else:
-            lines += changes.apply(head.fields)
-        lines += peer.forwarded_lines(head, self._mode, self._replaced)
+        framing = b""
         if head.has_length:
-            lines.append(b"Content-Length: %d" % head.body)
+            framing = b"Content-Length: %d\r\n" % head.body
         elif head.body == CHUNKED:
-            lines.append(b"Transfer-Encoding: chunked")
+            framing = b"Transfer-Encoding: chunked\r\n"
         elif head.method in _ANTICIPATE_BODY:
-            lines.append(b"Content-Length: 0")
+            framing = b"Content-Length: 0\r\n"
         if head.upgrade:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        lines.append(CRLF)
-        return CRLF.join(lines)
+            framing += _UPGRADE
+        return b"".join((
+            head.method,
+            b" ",
+            path + query if self._is_plain else self.target(path, query),
+            b" HTTP/1.1\r\nHost: ",
+            host,
+            CRLF,
+            head.block if changes is None else changes.apply(head.block),
+            peer.forwarded_block(head, self._mode, self._replaced),
+            framing,
+            CRLF,
+        ))  # fmt: skip
 
     def response_head(
         self, head: ResponseHead, request: RequestHead, length: int, date: bytes, *, keep_alive: bool
@@ -166,37 +172,31 @@ class ForwardPlan:
         `length` is that of the body as the client gets it: a number (of HEAD and 304: what the upstream said
         of it), `CHUNKED` or `UNTIL_CLOSE`.
         """
-        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-        fields = head.fields
+        block = head.block
         if head.location is not None and self._rewrites_location and head.status in self._redirects:
             location = self._location(head.location, request)
-            fields = [*without_names(head.fields, _LOCATION), b"Location: " + location]
+            block = block_of([*without_names(head.fields, _LOCATION), b"Location: " + location])
         if self._response_changes is not None:
-            fields = self._response_changes.apply(fields)
-        lines += fields
+            block = self._response_changes.apply(block)
+        own = b""
         if length >= 0:
             if head.status != 204:
-                lines.append(b"Content-Length: %d" % length)
+                own = b"Content-Length: %d\r\n" % length
         elif length == CHUNKED:
-            lines.append(b"Transfer-Encoding: chunked")
+            own = b"Transfer-Encoding: chunked\r\n"
         if not head.has_date and self._adds_date:
-            lines.append(b"Date: " + date)
+            own += b"Date: " + date + CRLF
         if not keep_alive:
-            lines.append(b"Connection: close")
+            own += b"Connection: close\r\n"
         elif request.version == 0:
-            lines.append(b"Connection: keep-alive")
-        lines.append(CRLF)
-        return CRLF.join(lines)
+            own += b"Connection: keep-alive\r\n"
+        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, block, own)
 
     def switching_head(self, head: ResponseHead) -> bytes:
         """The head of a 101 (RFC 6455 §4.2.2), with all that the upstream said."""
-        lines = [b"HTTP/1.1 101 %b" % (head.reason or b"Switching Protocols")]
-        fields = head.fields
-        if self._response_changes is not None:
-            fields = self._response_changes.apply(fields)
-        lines += fields
-        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        return CRLF.join(lines)
+        changes = self._response_changes
+        block = head.block if changes is None else changes.apply(head.block)
+        return b"HTTP/1.1 101 %b\r\n%b%b\r\n" % (head.reason or b"Switching Protocols", block, _UPGRADE)
 
     def _location(self, location: bytes, request: RequestHead) -> bytes:
         """What becomes of the Location of a redirect."""
@@ -214,10 +214,11 @@ class _FieldChanges:
         pairs = {name.lower().encode(): (name.encode(), value.encode("latin-1")) for name, value in settings.items()}
         self.values = {name: value for name, (_, value) in pairs.items()}
         self.names = frozenset(pairs) | {name.lower().encode() for name in removals}
-        self._lines = [b"%b: %b" % pair for name, pair in pairs.items() if name != b"host"]
+        self._block = block_of(b"%b: %b" % pair for name, pair in pairs.items() if name != b"host")
 
-    def apply(self, fields: list[bytes]) -> list[bytes]:
-        return without_names(fields, self.names) + self._lines
+    def apply(self, block: bytes) -> bytes:
+        """The lines of `block` with these changes."""
+        return block_of(without_names(lines_of(block), self.names)) + self._block
 
 
 def rewrite_location(location: bytes, upstream: Upstream, host: bytes, scheme: bytes) -> bytes:

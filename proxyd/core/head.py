@@ -2,7 +2,7 @@
 
 Owns what a head means. A head is cut out at its empty line by the caller; here one pass over its lines sorts
 each field into the few kinds that a proxy has to look at, and keeps the lines of all the others untouched, so
-that forwarding them costs no second serialization. Nothing that RFC 9112 leaves to the leniency of a recipient
+that forwarding them is passing a block of bytes on. Nothing that RFC 9112 leaves to the leniency of a recipient
 is accepted: one interpretation, or 400.
 
 Heads that are plainly valid are read by `_scan.c`, if it is there, at a tenth of the price. What it leaves, and that
@@ -12,6 +12,7 @@ is everything rare or wrong, is read here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
 
@@ -148,8 +149,36 @@ class HeadLimits:
         return RequestError(self.long_line_status, "the request line is longer than limits.request_line")
 
 
-class RequestHead:
-    """The head of a request. `fields` are the lines that go on to the upstream, in order and as they came.
+class _Head:
+    """What goes on of a head: `block` is its lines, in order and as they came, each with its CRLF."""
+
+    block = b""
+
+    @property
+    def fields(self) -> list[bytes]:
+        """The lines by themselves, without their ends: another list each time."""
+        return lines_of(self.block)
+
+    @fields.setter
+    def fields(self, lines: Iterable[bytes]) -> None:
+        self.block = block_of(lines)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first forwarded field called `name` (lower-case), None if there is none."""
+        for line in self.fields:
+            key, _, value = line.partition(b":")
+            if key.lower() == name:
+                return value.strip(_BLANKS)
+        return None
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """The values of all forwarded fields called `name` (lower-case)."""
+        pairs = (line.partition(b":") for line in self.fields)
+        return [value.strip(_BLANKS) for key, _, value in pairs if key.lower() == name]
+
+
+class RequestHead(_Head):
+    """The head of a request. `block` and `fields` are what goes on to the upstream.
 
     `body` is the length of the body: a number, or `CHUNKED`. `host` is the value of Host, None when there is
     none. `forwarded` holds the X-Forwarded-* fields that came, by lower-case name. `upgrade` is the lower-case
@@ -158,7 +187,6 @@ class RequestHead:
 
     method: bytes
     target: bytes
-    fields: list[bytes]
     version = 1
     host: bytes | None = None
     body = 0
@@ -170,17 +198,9 @@ class RequestHead:
     user_agent: bytes = b""
     referer: bytes = b""
 
-    def get(self, name: bytes) -> bytes | None:
-        """The value of the first forwarded field called `name` (lower-case), None if there is none."""
-        return _first(self.fields, name)
 
-    def get_all(self, name: bytes) -> list[bytes]:
-        """The values of all forwarded fields called `name` (lower-case)."""
-        return _values(self.fields, name)
-
-
-class ResponseHead:
-    """The head of a response. `fields` are the lines that go on to the client, in order and as they came.
+class ResponseHead(_Head):
+    """The head of a response. `block` and `fields` are what goes on to the client.
 
     `body` is what the fields say of the length, before the method and the status have their say: a number,
     `CHUNKED` or `UNTIL_CLOSE`. `upgrade` is the lower-case value of Upgrade if Connection names it.
@@ -188,21 +208,12 @@ class ResponseHead:
 
     status: int
     reason: bytes
-    fields: list[bytes]
     version = 1
     body = UNTIL_CLOSE
     keep_alive = True
     upgrade: bytes = b""
     has_date = False
     location: bytes | None = None
-
-    def get(self, name: bytes) -> bytes | None:
-        """The value of the first forwarded field called `name` (lower-case), None if there is none."""
-        return _first(self.fields, name)
-
-    def get_all(self, name: bytes) -> list[bytes]:
-        """The values of all forwarded fields called `name` (lower-case)."""
-        return _values(self.fields, name)
 
 
 class MalformedHeadError(Exception):
@@ -259,7 +270,6 @@ class RequestReader:
         head.target = target
 
         fields: list[bytes] = []
-        head.fields = fields
         keep = fields.append
         kinds = self._kinds
         kind_of = kinds.get
@@ -333,10 +343,11 @@ class RequestReader:
                 keep_alive = b"close" not in options and (head.version == 1 or b"keep-alive" in options)
                 if b"upgrade" in options and head.version == 1:
                     head.upgrade = upgrade.strip(_BLANKS).lower()
-                head.fields = without_names(fields, options)
+                fields = without_names(fields, options)
                 if head.forwarded:
                     head.forwarded = {n: v for n, v in head.forwarded.items() if n not in options}
             head.keep_alive = keep_alive
+        head.fields = fields
         return head
 
 
@@ -380,7 +391,6 @@ class ResponseReader:
             head.keep_alive = False
 
         fields: list[bytes] = []
-        head.fields = fields
         keep = fields.append
         kinds = self._kinds
         kind_of = kinds.get
@@ -430,8 +440,9 @@ class ResponseReader:
                 keep_alive = b"close" not in options and (head.version == 1 or b"keep-alive" in options)
                 if b"upgrade" in options:
                     head.upgrade = upgrade.strip(_BLANKS).lower()
-                head.fields = without_names(fields, options)
+                fields = without_names(fields, options)
             head.keep_alive = keep_alive
+        head.fields = fields
         return head
 
 
@@ -446,6 +457,16 @@ def parse_length(value: bytes) -> int | None:
 def connection_options(value: bytes) -> frozenset[bytes]:
     """The lower-case connection options of a Connection field (RFC 9110 §7.6.1)."""
     return frozenset(option.strip(_BLANKS) for option in value.lower().split(b","))
+
+
+def lines_of(block: bytes) -> list[bytes]:
+    """The lines of `block`, without their ends."""
+    return block.split(CRLF)[:-1]
+
+
+def block_of(lines: Iterable[bytes]) -> bytes:
+    """Lines as one, each with its CRLF."""
+    return b"".join([line + CRLF for line in lines])
 
 
 def without_names(fields: list[bytes], names: frozenset[bytes]) -> list[bytes]:
@@ -464,16 +485,3 @@ def is_authority(value: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def _is_authority(value: bytes) -> bool:
     return _AUTHORITY.fullmatch(value) is not None
-
-
-def _first(fields: list[bytes], name: bytes) -> bytes | None:
-    for line in fields:
-        key, _, value = line.partition(b":")
-        if key.lower() == name:
-            return value.strip(_BLANKS)
-    return None
-
-
-def _values(fields: list[bytes], name: bytes) -> list[bytes]:
-    pairs = (line.partition(b":") for line in fields)
-    return [value.strip(_BLANKS) for key, _, value in pairs if key.lower() == name]

@@ -33,9 +33,10 @@ class RelayHandshake:
         self.upstream: Deflate | None = None
         self._compresses = compresses
         self._accepted = accept(head.get_all(_EXTENSIONS)) if compresses else None
-        head.fields = without_names(head.fields, _WITHOUT_EXTENSIONS)
+        fields = without_names(head.fields, _WITHOUT_EXTENSIONS)
         if compresses:
-            head.fields.append(b"Sec-WebSocket-Extensions: " + OFFER)
+            fields.append(b"Sec-WebSocket-Extensions: " + OFFER)
+        head.fields = fields
 
     def agree(self, head: ResponseHead) -> None:
         """Take what the upstream agreed to out of `head`, its 101, and put in what the client gets.
@@ -43,7 +44,8 @@ class RelayHandshake:
         Raises `ExtensionError`.
         """
         self.upstream = read_answer(head.get_all(_EXTENSIONS), offered=self._compresses)
-        head.fields = without_names(head.fields, _WITHOUT_EXTENSIONS)
+        fields = without_names(head.fields, _WITHOUT_EXTENSIONS)
         if self._accepted is not None:
             self.client, answer = self._accepted
-            head.fields.append(b"Sec-WebSocket-Extensions: " + answer)
+            fields.append(b"Sec-WebSocket-Extensions: " + answer)
+        head.fields = fields

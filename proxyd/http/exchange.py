@@ -16,7 +16,7 @@ from proxyd.core.activity import is_activity
 from proxyd.core.admission import answered_fields
 from proxyd.core.deflate import ExtensionError
 from proxyd.core.framing import LAST_CHUNK, chunk
-from proxyd.core.head import CHUNKED, CRLF, UNTIL_CLOSE, ResponseHead
+from proxyd.core.head import CHUNKED, UNTIL_CLOSE, ResponseHead
 from proxyd.core.retry import is_repeatable, may_retry
 from proxyd.core.upgrade import is_agreed
 from proxyd.errors import ConnectionCutError, MalformedResponseError, RequestError, UpstreamError
@@ -201,8 +201,7 @@ class Exchange:
     def interim_received(self, head: ResponseHead) -> None:
         """Pass a 1xx response on (RFC 9110 §15.2), but a 100: the client had its own from us."""
         if head.status != 100 and self._request.head.version == 1 and not self._is_handshake:
-            lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason), *head.fields, CRLF]
-            self._channel.write(CRLF.join(lines))
+            self._channel.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, head.block))
 
     def response_started(self, head: ResponseHead, length: int, data: bytes, *, complete: bool) -> None:
         """Pass the head on, and what came of the body with it, in one write."""

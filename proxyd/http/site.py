@@ -151,7 +151,6 @@ class Site(server.Site):
         self._date_second = -1
         self.no_head = RequestHead()
         self.no_head.method = self.no_head.target = b"-"
-        self.no_head.fields = []
         self.no_head.keep_alive = False
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:  # type: ignore[override]  # stock: a wrapper

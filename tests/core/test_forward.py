@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.core.forward import ForwardPlan, Peer, rewrite_location, x_forwarded
 from proxyd.core.framing import LAST_CHUNK, chunk, response_length
-from proxyd.core.head import CHUNKED, CRLF, END_OF_HEAD, UNTIL_CLOSE, MalformedHeadError
+from proxyd.core.head import CHUNKED, CRLF, END_OF_HEAD, UNTIL_CLOSE, MalformedHeadError, block_of
 from proxyd.core.target import split_target
 from proxyd.core.upgrade import is_handshake
 from proxyd.errors import RequestError
@@ -381,10 +381,10 @@ class ForwardedTests(SynchronousTestCase):
             for head in heads
         ]
         for head, mode, replaced in [*questions, *reversed(questions), *questions[::5], *questions[::-7]]:
-            expected = x_forwarded(head, peer, mode, replaced)
+            expected = block_of(x_forwarded(head, peer, mode, replaced))
             for _ in range(2):
                 self.assertEqual(
-                    peer.forwarded_lines(head, mode, replaced), expected, f"{vars(head)} {mode} {replaced}"
+                    peer.forwarded_block(head, mode, replaced), expected, f"{vars(head)} {mode} {replaced}"
                 )
 
 
