@@ -63,9 +63,16 @@ def measurements() -> dict[str, Callable[[], object]]:
     head = reader.read(requests())
     answer = response_reader.read(responses())
     lines: list[str] = []
-    log = CombinedLog(SimpleNamespace(write=lines.append), lambda: 1.0)
+    log = CombinedLog(SimpleNamespace(write=lines.append))
     done = SimpleNamespace(
-        head=head, peer=peer, admission=None, status=200, body_sent=200, started=0.5, request_id="", entry=None
+        head=head,
+        channel=SimpleNamespace(peer=peer),
+        admission=None,
+        status=200,
+        body_sent=200,
+        seconds=0.5,
+        request_id="",
+        entry=None,
     )
     date = b"Mon, 30 Nov 2026 07:00:00 GMT"
 

@@ -16,7 +16,6 @@ from proxyd.metrics.meters import Meters
 from proxyd.model.routes import Route
 from proxyd.model.settings import Config
 from proxyd.model.upstream import Upstream
-from proxyd.net.reactor import DataPathReactor
 from proxyd.net.tcp import DataPathServer
 from proxyd.workers.datapath import DataPath
 
@@ -111,9 +110,7 @@ class WholeExchanges:
         table = RouteTable()
         table.set_static([Route("/", Upstream.parse("http://127.0.0.1:9000"), ())], 0.0)
         main = MainReactor()
-        data_path = DataPath(
-            Config(), KINDS, table, main, access_writer=Forgetful(), meters=Meters(DataPathReactor(main).seconds)
-        )
+        data_path = DataPath(Config(), KINDS, table, main, access_writer=Forgetful(), meters=Meters())
         self._reactor = data_path.reactor
         self._reactor._epoll.close()
         self._epoll = self._reactor._epoll = MemoryEpoll()  # type: ignore[assignment]

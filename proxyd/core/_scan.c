@@ -239,18 +239,19 @@ is_plain_authority(const unsigned char *text, Py_ssize_t size)
 }
 
 PyDoc_STRVAR(read_request_doc,
-             "read_request(kind, block, request_line, headers, header_line, header_count)\n--\n\n"
+             "read_request(kind, block, limits)\n--\n\n"
              "A `kind()` with the attributes of a request's head, or None if it is no plain one.");
 
 static PyObject *
 read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 6 || !PyBytes_Check(args[1]))
-        return PyErr_Format(PyExc_TypeError, "a kind, bytes and four limits");
+    if (count != 3 || !PyBytes_Check(args[1]) || !PyTuple_Check(args[2]) || PyTuple_GET_SIZE(args[2]) != 4)
+        return PyErr_Format(PyExc_TypeError, "a kind, bytes and four limits: request line, fields, a field, their number");
     const unsigned char *block = (const unsigned char *)PyBytes_AS_STRING(args[1]);
     const unsigned char *end = block + PyBytes_GET_SIZE(args[1]);
-    Py_ssize_t max_line = PyLong_AsSsize_t(args[2]), max_fields = PyLong_AsSsize_t(args[3]);
-    Py_ssize_t max_field = PyLong_AsSsize_t(args[4]), max_count = PyLong_AsSsize_t(args[5]);
+    Py_ssize_t limits[4];
+    for (int i = 0; i < 4; i++)
+        limits[i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(args[2], i));
     if (PyErr_Occurred())
         return NULL;
 
@@ -268,7 +269,7 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (target_size < 1 || end - p < 12 || memcmp(p, " HTTP/1.1\r\n", 11) != 0)
         Py_RETURN_NONE;
     p += 9;
-    if (p - block > max_line || end - p > max_fields)
+    if (p - block > limits[0] || end - p > limits[1])
         Py_RETURN_NONE;
     p += 2;
 
@@ -283,7 +284,7 @@ read_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t seen = 0;
     while (p < end) {
         PyObject *key = NULL;
-        if (!next_line(&p, end, &line) || line.end - line.start > max_field || ++seen > max_count)
+        if (!next_line(&p, end, &line) || line.end - line.start > limits[2] || ++seen > limits[3])
             goto not_plain;
         Py_ssize_t value_size = line.value_end - line.value;
         switch (request_kind(line.start, line.name_size)) {

@@ -165,7 +165,7 @@ class ForwardPlan:
         ))  # fmt: skip
 
     def response_head(
-        self, head: ResponseHead, request: RequestHead, length: int, date: bytes, *, keep_alive: bool
+        self, head: ResponseHead, request: RequestHead, length: int, date: bytes, keep_alive: bool
     ) -> bytes:
         """The head of the client's response, final empty line included.
 

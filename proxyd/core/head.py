@@ -225,6 +225,7 @@ class RequestReader:
 
     def __init__(self, limits: HeadLimits, *, compiled: bool = True) -> None:
         self.limits = limits
+        self.max_head = limits.head
         self._kinds = KindOf(_REQUEST_KINDS, _FOLDED)
         self._scan = scan.read_request if compiled else None
         self._bounds = (limits.request_line, limits.headers, limits.header_line, limits.header_count)
@@ -235,7 +236,7 @@ class RequestReader:
         Raises `RequestError` with the status that RFC 9110 and RFC 9112 §3, §5, §6 ask for.
         """
         if self._scan is not None:
-            scanned = self._scan(RequestHead, block, *self._bounds)
+            scanned = self._scan(RequestHead, block, self._bounds)
             if scanned is not None:
                 return scanned
         limits = self.limits

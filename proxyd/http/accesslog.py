@@ -16,6 +16,7 @@ from proxyd.core.activity import timestamp
 
 if TYPE_CHECKING:
     from proxyd.http.request import Request
+    from proxyd.model.auth import Admit
 
 # CVE-2026-54338: what clients send is bounded in the log, too.
 _MAX_VALUE = 1024
@@ -33,13 +34,10 @@ class Writer(Protocol):
 
 
 class AccessLog:
-    """Writes the lines to `writer`; `seconds` is the clock of `Request.started`."""
+    """Writes the lines to `writer`."""
 
-    def __init__(
-        self, writer: Writer, seconds: Callable[[], float], wall_clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, writer: Writer, wall_clock: Callable[[], float] = time.time) -> None:
         self._write = writer.write
-        self._seconds = seconds
         self._wall_clock = wall_clock
         self._second = -1
         self._stamp = ""
@@ -58,12 +56,11 @@ class CombinedLog(AccessLog):
     def __init__(
         self,
         writer: Writer,
-        seconds: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
         *,
         format_line: FormatLine | None = scan.combined_line,
     ) -> None:
-        super().__init__(writer, seconds, wall_clock)
+        super().__init__(writer, wall_clock)
         self._format = format_line
 
     def write(self, request: Request) -> None:
@@ -73,12 +70,13 @@ class CombinedLog(AccessLog):
             self._second = now
             self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
         head = request.head
-        user = _user(request)
-        seconds = self._seconds() - request.started
+        user = "-" if request.admission is None else _user(request.admission)
+        address = request.channel.peer.address
+        seconds = request.seconds
         line = None
         if self._format is not None:
             line = self._format(
-                request.peer.address,
+                address,
                 user,
                 self._stamp,
                 head.method,
@@ -93,7 +91,7 @@ class CombinedLog(AccessLog):
             )
         if line is None:
             line = (
-                f"{request.peer.address.decode() or 'unix'} - {user} [{self._stamp}] "
+                f"{address.decode() or 'unix'} - {user} [{self._stamp}] "
                 f'"{printable(head.method)} {printable(head.target.partition(b"?")[0])} HTTP/1.{head.version}" '
                 f"{request.status or '-'} {request.body_sent} "
                 f'"{printable(head.referer.partition(b"?")[0]) or "-"}" "{printable(head.user_agent) or "-"}" '
@@ -116,7 +114,7 @@ class JsonLog(AccessLog):
             "path": head.target.partition(b"?")[0][:_MAX_VALUE].decode("utf-8", "replace"),
             "status": request.status,
             "bytes": request.body_sent,
-            "seconds": round(self._seconds() - request.started, 6),
+            "seconds": round(request.seconds, 6),
             "referer": head.referer.partition(b"?")[0][:_MAX_VALUE].decode("utf-8", "replace"),
             "user_agent": head.user_agent[:_MAX_VALUE].decode("utf-8", "replace"),
         }
@@ -130,11 +128,11 @@ class JsonLog(AccessLog):
         self._write(json.dumps(entry) + "\n")
 
 
-def _user(request: Request) -> str:
+def _user(admission: Admit) -> str:
     """Who it is, as one word; `-` if nobody was asked."""
-    if request.admission is None or not request.admission.identity.name:
+    if not admission.identity.name:
         return "-"
-    return printable(request.admission.identity.name.encode()).replace(" ", "\\x20")
+    return printable(admission.identity.name.encode()).replace(" ", "\\x20")
 
 
 def printable(value: bytes) -> str:

@@ -132,6 +132,7 @@ class HTTPChannel(SplicingProtocol):
     def _read_requests(self, data: bytes) -> None:
         """Serve the requests in `data` as far as they are complete and their turn has come."""
         site = self.site
+        transport = self.transport
         served = 0
         self._is_reading_requests = True
         try:
@@ -142,19 +143,20 @@ class HTTPChannel(SplicingProtocol):
                     data = data[empty.end() :]
                 if not data:
                     break
-                if self.transport.unsent:
+                if transport.unsent:
                     self._await_taker(data)
                     return
                 if served == _REQUESTS_A_TURN:
                     self._yield_turn(data)
                     return
+                reader = self.settings.reader
                 end = data.find(END_OF_HEAD, self._scanned)
-                if end < 0 or end > self.settings.reader.limits.head:
+                if end < 0 or end > reader.max_head:
                     self._keep_head(data)
                     return
                 self._scanned = 0
                 try:
-                    head = self.settings.reader.read(data[:end])
+                    head = reader.read(data[:end])
                     self._start(head, data[end + 4 :])
                 except RequestError as error:
                     self._refuse(error, data)
@@ -220,14 +222,18 @@ class HTTPChannel(SplicingProtocol):
         """The last answer is on its way; empty lines do not bring us here again."""
         self._unsent = 0
         self.site.deadlines.set(self, self.settings.timeouts.keep_alive)
-        self._resume()
+        if self._is_paused:
+            self._resume()
 
     def _start(self, head: RequestHead, rest: bytes) -> None:
         """Hand a request over."""
-        site = self.site
-        site.deadlines.set(self, self.settings.timeouts.client_idle)
+        client_idle = self.settings.timeouts.client_idle
+        if client_idle:
+            self.site.deadlines.set(self, client_idle)
+        else:
+            self.deadline = None
         request = Request(self, head)
-        if head.body == 0:
+        if not head.body:
             request.body_complete = True
             self._state = _ANSWERING
             if rest:
@@ -236,7 +242,7 @@ class HTTPChannel(SplicingProtocol):
         else:
             self._start_body(request, rest)
         self.request = request
-        site.serve(request)
+        self.site.serve(request)
         if self._state is _BODY and request.sink is None:
             self._pause()
 
@@ -333,8 +339,9 @@ class HTTPChannel(SplicingProtocol):
 
     def write(self, data: bytes) -> None:
         """Send a part of a response."""
-        if self.settings.timeouts.client_idle:
-            self.site.deadlines.set(self, self.settings.timeouts.client_idle)
+        client_idle = self.settings.timeouts.client_idle
+        if client_idle:
+            self.site.deadlines.set(self, client_idle)
         self.transport.write(data)
 
     def stalled(self) -> None:

@@ -66,10 +66,12 @@ class Exchange:
         if request.body_start:
             self._touch()
         connection = resource.pool.take()
-        # What cannot be sent twice should not be sent on a connection that is about to turn out dead.
-        while connection is not None and not is_repeatable(request.method, request.head.body) and connection.is_stale():
-            connection.close()
-            connection = resource.pool.take()
+        if request.head.body or request.method != b"GET":
+            # What cannot be sent twice should not be sent on a connection that is about to turn out dead.
+            repeatable = is_repeatable(request.method, request.head.body)
+            while connection is not None and not repeatable and connection.is_stale():
+                connection.close()
+                connection = resource.pool.take()
         if connection is None:
             self._connect()
             return
@@ -118,7 +120,7 @@ class Exchange:
         request = self._request
         resource = self._resource
         head = request.head
-        data = resource.plan.request_head(head, request.path, request.query, request.peer)
+        data = resource.plan.request_head(head, request.path, request.query, self._channel.peer)
         complete = request.body_complete
         if head.body:
             first, request.body_start = request.body_start, b""
@@ -128,14 +130,7 @@ class Exchange:
                 data += first
             if not complete and not first:
                 request.send_continue()
-        connection.begin(
-            self,
-            head.method,
-            data,
-            complete=complete,
-            response_seconds=resource.response_seconds,
-            idle_seconds=resource.idle_seconds,
-        )
+        connection.begin(self, head.method, data, complete, resource.response_seconds, resource.idle_seconds)
         if not complete and self._connection is connection:
             self._is_sending = True
             if head.body != CHUNKED:
@@ -207,9 +202,11 @@ class Exchange:
         """Pass the head on, and what came of the body with it, in one write."""
         request = self._request
         channel = self._channel
+        site = channel.site
+        asked = request.head
         if request.admission is not None:
             head.fields = answered_fields(head.fields, request.admission)
-        meters = channel.site.meters
+        meters = site.meters
         if meters is not None and not self._is_handshake:
             meters.upstream_answered(head.status)
         request.status = head.status
@@ -218,7 +215,7 @@ class Exchange:
         announced = length
         if length == 0:  # a response to HEAD, and a 304, may still tell of a length (RFC 9110 §8.6)
             announced = head.body if head.body >= 0 else UNTIL_CLOSE
-        elif length < 0 and request.head.version == 1:
+        elif length < 0 and asked.version == 1:
             announced = CHUNKED
             self._chunks = True
             if data:
@@ -230,12 +227,10 @@ class Exchange:
             keep_alive = False
             self._lasts_until_close = True
         self._keep_alive = keep_alive
-        data = (
-            self._resource.plan.response_head(head, request.head, announced, channel.site.date(), keep_alive=keep_alive)
-            + data
-        )
+        date = b"" if head.has_date else site.date()
+        plan = self._resource.plan
         self._has_started = True
-        channel.write(data)
+        channel.write(plan.response_head(head, asked, announced, date, keep_alive) + data)
         if complete:
             self._response_complete()
         else:
@@ -285,9 +280,10 @@ class Exchange:
 
     def _release(self) -> None:
         """Let go of the upstream: its response is complete."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is None:
             return
+        self._connection = None
         if self._is_sending:
             # An early answer: the rest of the body has nowhere to go.
             self._is_sending = False

@@ -62,7 +62,8 @@ class Request(server.Request):
     one for which `sink` need not see it. `use` is there if something has to be let go at the end. `admission` is
     there if an authenticator changes something, `visitor_touch` if what serves it decides what counts as activity of
     the client. `kind` says what serves it, `operation` which function of the API.
-    These, `status`, `body_received` and `body_sent` tell the access log and the meters how it went.
+    These, `status`, `body_received`, `body_sent`, and in the end `seconds`, tell the access log and the meters how it
+    went.
     """
 
     channel: HTTPChannel  # type: ignore[assignment]  # ours in place of the stock one
@@ -81,6 +82,7 @@ class Request(server.Request):
     kind = "none"
     operation = ""
     status = 0
+    seconds = 0.0
     body_received = 0
     body_sent = 0
     is_lost = False

@@ -61,14 +61,16 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
 
     def render_streaming(self, request: Request) -> None:
         """Forward a request whose head has come."""
-        handshake = bool(request.head.upgrade) and is_handshake(request.head)
-        if handshake and not self._takes_websockets:
-            raise RequestError(403, "the route takes no WebSockets")
+        head = request.head
+        handshake = bool(head.upgrade) and is_handshake(head)
         if handshake:
+            if not self._takes_websockets:
+                raise RequestError(403, "the route takes no WebSockets")
             request.kind = "websocket"
         else:
             request.kind = "forward"
-            request.head.upgrade = b""
+            if head.upgrade:
+                head.upgrade = b""
         if self._traces:
             kind = "WS" if handshake else "WEB"
             path = request.path[:1024].decode("latin-1")
@@ -78,7 +80,7 @@ class ForwardResource(StreamingResource, ReverseProxyResource):
             return
         exchange = Exchange(request, self, is_handshake=handshake)
         if handshake and self.relay is not None:
-            exchange.relays = RelayHandshake(request.head, compresses=bool(self.relay.settings.compression))
+            exchange.relays = RelayHandshake(head, compresses=bool(self.relay.settings.compression))
         exchange.start()
 
     def getChild(self, path: bytes, request: object) -> IResource:

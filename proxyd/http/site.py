@@ -215,6 +215,7 @@ class Site(server.Site):
         """Count an exchange, write its line of the access log, and let go of what it has used."""
         if request.admission is not None and request.admission.touch is not None:
             request.admission.touch()
+        request.seconds = self.seconds() - request.started
         if self.meters is not None:
             self.meters.exchange_done(request)
         if self.access_log is not None:

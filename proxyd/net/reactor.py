@@ -163,6 +163,7 @@ class DataPathReactor:
         masks = self._masks
         poll = self._epoll.poll
         deadline = self.seconds() + _WAKE_UP_SECONDS
+        selectable: Any
         for _ in range(_POLLS):
             events = poll(0, _EVENTS)
             outbox = self.outbox = []
@@ -194,7 +195,8 @@ class DataPathReactor:
         reads = mask & _IN and event & _READABLE
         why = selectable.doRead() if reads else None
         if why is None:
-            if event & _WRITABLE and self._selectables.get(fd) is selectable and self._masks[fd] & _OUT:
+            # Reading may have closed it, and somebody else may have its number now.
+            if event & _WRITABLE and self._masks.get(fd, 0) & _OUT and self._selectables[fd] is selectable:
                 return selectable.doWrite(), 0
             if not reads and mask & _PEER_CLOSED:
                 return selectable.peer_closed(), 0

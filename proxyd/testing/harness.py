@@ -245,7 +245,7 @@ class Harness:
                 trusted=TrustedProxies(config.trusted_proxies),
                 error_pages=pages,
             ),
-            access_log=CombinedLog(self.access, self.clock.seconds, self.clock.seconds),
+            access_log=CombinedLog(self.access, self.clock.seconds),
             meters=meters,
             gate=connection_gate(config.limits, seconds),
             wall_clock=self.clock.seconds,

@@ -110,7 +110,6 @@ class UpstreamConnection(SplicingProtocol):
         receiver: ResponseReceiver,
         method: bytes,
         data: bytes,
-        *,
         complete: bool,
         response_seconds: float,
         idle_seconds: float,
@@ -120,17 +119,18 @@ class UpstreamConnection(SplicingProtocol):
         `complete`: there is no more of it, so the upstream has `response_seconds` to begin its response; after
         that it may be silent for `idle_seconds` (0: for ever). Otherwise the time runs from `request_complete`.
         """
+        pool = self.pool
         self._state = _HEAD
         self._receiver = receiver
-        self._limits = self.pool.limits
+        self._limits = pool.limits
         self._method = method
         self._interim = 0
         self._response_seconds = response_seconds
         self._idle_seconds = idle_seconds
         if complete:
-            self.pool.deadlines.set(self, response_seconds)
+            pool.deadlines.set(self, response_seconds)
         else:
-            self.pool.deadlines.clear(self)
+            self.deadline = None
         self.transport.write(data)
 
     def write(self, data: bytes) -> None:
@@ -295,11 +295,12 @@ class UpstreamConnection(SplicingProtocol):
                 self._receiver.response_continued(data, complete=False)
 
     def _response_ended(self, rest: bytes = b"") -> None:
+        if self._state is _BODY:
+            self.transport.read_size = SMALL_READ
+            self.outlet = None
         self._state = _IDLE
         self.served += 1
-        self.pool.deadlines.clear(self)
-        self.transport.read_size = SMALL_READ
-        self.outlet = None
+        self.deadline = None
         if rest:
             self._keep_alive = False
 

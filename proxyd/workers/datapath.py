@@ -189,7 +189,7 @@ class DataPath:
         if writer is None or log.access == "off":
             return None
         kind = JsonLog if log.access == "json" else CombinedLog
-        return kind(writer, self.deadlines.seconds)
+        return kind(writer)
 
     def _error_pages(self) -> ErrorPages:
         errors = self._config.errors

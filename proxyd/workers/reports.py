@@ -149,7 +149,7 @@ class Ledger:
 def _empty(like: Uncounted | None) -> Any:
     if isinstance(like, ChpMeters):
         return ChpMeters()
-    return None if like is None else Meters(time.monotonic)
+    return None if like is None else Meters()
 
 
 def _add(to: Any, other: Uncounted | None) -> None:

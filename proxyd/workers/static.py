@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 
 import attrs
@@ -40,7 +39,7 @@ def make_meters(config: Config) -> Meters | ChpMeters | None:
     metrics = config.metrics
     if not metrics.enabled or not (metrics.has_listener or config.api is not None):
         return None
-    return ChpMeters() if metrics.names == "chp" else Meters(time.monotonic)
+    return ChpMeters() if metrics.names == "chp" else Meters()
 
 
 def worker_count(config: Config) -> int:

@@ -66,7 +66,7 @@ class HeadTests(SynchronousTestCase):
         if scan.read_request is None or scan.read_response is None:
             return
         for block in (_BROWSER, _WITH_BODY):
-            self.assertIsNotNone(scan.read_request(RequestHead, block, *_LIMITS), block)
+            self.assertIsNotNone(scan.read_request(RequestHead, block, _LIMITS), block)
         for block in GOOD_RESPONSES:
             if block.startswith(b"HTTP/1.1 2") and b"\r\n" in block and b"X-Hop" not in block:
                 self.assertIsNotNone(scan.read_response(ResponseHead, block), block)
@@ -124,11 +124,13 @@ class HeadTests(SynchronousTestCase):
         """What is no head at all is the fault of who calls."""
         if scan.read_request is None or scan.read_response is None:
             return
-        self.assertRaises(TypeError, scan.read_request, RequestHead, "text", *_LIMITS)
+        self.assertRaises(TypeError, scan.read_request, RequestHead, "text", _LIMITS)
         self.assertRaises(TypeError, scan.read_request, RequestHead, b"")
+        self.assertRaises(TypeError, scan.read_request, RequestHead, b"", _LIMITS[:3])
+        self.assertRaises(TypeError, scan.read_request, RequestHead, b"", list(_LIMITS))
         self.assertRaises(TypeError, scan.read_response, ResponseHead, "text")
-        self.assertRaises(TypeError, scan.read_request, int, _BROWSER, *_LIMITS[:3], None)
-        self.assertRaises(AttributeError, scan.read_request, int, _BROWSER, *_LIMITS)
+        self.assertRaises(TypeError, scan.read_request, int, _BROWSER, (*_LIMITS[:3], None))
+        self.assertRaises(AttributeError, scan.read_request, int, _BROWSER, _LIMITS)
         self.assertRaises(AttributeError, scan.read_response, int, b"HTTP/1.1 200 OK\r\nA: b")
 
     def test_attributes_are_all_compared(self) -> None:

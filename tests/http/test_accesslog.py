@@ -59,18 +59,18 @@ class CompiledTests(SynchronousTestCase):
         head = SimpleNamespace(method=b"GET", target=b"/", version=1, referer=b"", user_agent=b"")
         request = SimpleNamespace(
             head=head,
-            peer=SimpleNamespace(address=b""),
+            channel=SimpleNamespace(peer=SimpleNamespace(address=b"")),
             admission=None,
             status=0,
             body_sent=0,
-            started=0.0,
+            seconds=1.23456,
             request_id="",
         )
         for name, value in facts.items():
             setattr(head if hasattr(head, name) else request, name, value)
         lines = Lines()
         for format_line in (scan.combined_line, None):
-            log = CombinedLog(lines, lambda: 1.23456, lambda: 0.0, format_line=format_line)
+            log = CombinedLog(lines, lambda: 0.0, format_line=format_line)
             log.write(request)  # type: ignore[arg-type]
         return lines.lines
 
@@ -82,7 +82,11 @@ class CompiledTests(SynchronousTestCase):
             {"target": every, "user_agent": every, "referer": every, "method": every},
             {"target": b"/a?b?c", "referer": b"http://h/?x", "user_agent": b"a?b", "status": 200, "body_sent": 1 << 40},
             {"target": b"/" * 2000 + b"?", "user_agent": b'"' * 2000, "referer": b"\xff" * 1024, "version": 0},
-            {"peer": SimpleNamespace(address=b"2001:db8::1"), "request_id": "0123abcd", "started": 1.2344},
+            {
+                "channel": SimpleNamespace(peer=SimpleNamespace(address=b"2001:db8::1")),
+                "request_id": "0123abcd",
+                "seconds": 1.2344,
+            },
             {"started": -1e9},
             {"admission": SimpleNamespace(identity=SimpleNamespace(name="Zo\xeb \u2603"))},
             {"admission": SimpleNamespace(identity=SimpleNamespace(name="alice"))},
@@ -108,7 +112,7 @@ class JsonLogTests(DataPathTestCase):
         """The object has the facts of the exchange, the route and, for errors, what was wrong."""
         lines = Lines()
         self.proxy = Harness(routes={"/known": "http://up.test"})
-        self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds, self.proxy.clock.seconds)
+        self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds)
         client, upstream = self.begin(b"GET /known/x?y HTTP/1.1\r\nHost: h.test\r\nUser-Agent: me\r\n\r\n")
         self.proxy.advance(1.5)
         upstream.send(OK)
@@ -143,5 +147,5 @@ class PrintableTests(SynchronousTestCase):
 
     def test_base_class_writes_nothing(self) -> None:
         """A form of log has to say what its lines look like."""
-        log = AccessLog(Lines(), lambda: 0.0)
+        log = AccessLog(Lines())
         self.assertRaises(NotImplementedError, log.write, None)

@@ -151,7 +151,7 @@ class VerdictTests(GuardTestCase):
             self.assertIn(f" - {shown} [", self.proxy.access.lines[-1])
             lines = Lines()
             before = self.proxy.site.access_log
-            self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds)
+            self.proxy.site.access_log = JsonLog(lines)
             self.begin()[1].send(OK)
             self.proxy.site.access_log = before
             self.assertEqual(json.loads(lines.lines[0]).get("user", ""), name)

@@ -126,7 +126,7 @@ class MeterTests(ManagedTestCase):
     def test_kinds(self) -> None:
         """A redirect and a refusal are our own; what waits, fails or is forwarded counts as that."""
         servers = {ServerName("app"): managed(), ServerName("raw"): managed(raw_socket_proxy=True)}
-        meters = Meters(lambda: 0.0)
+        meters = Meters()
         self.proxy = Harness(routes={}, config=Config(servers=servers), meters=meters)
         for target in ("/app", "/raw/x"):
             self.get(target)

@@ -116,7 +116,7 @@ class NativeTests(SynchronousTestCase):
     """proxyd's own names."""
 
     def setUp(self) -> None:
-        self.meters = Meters(lambda: 0.0)
+        self.meters = Meters()
         self.exposition = NativeExposition(
             self.meters,
             lambda: GAUGES,
@@ -215,7 +215,7 @@ class NativeTests(SynchronousTestCase):
 
     def test_nothing_is_shared(self) -> None:
         """Two proxies in a process have numbers of their own, and neither adds to the library's global registry."""
-        other = NativeExposition(Meters(lambda: 0.0), lambda: GAUGES)
+        other = NativeExposition(Meters(), lambda: GAUGES)
         self.meters.connect_done("failed")
         name = 'proxyd_upstream_connects_total{result="failed"}'
         self.assertEqual((1, 0), (self.found()[name], samples(other.page("").text)[name]))

@@ -71,7 +71,7 @@ class CrewTests(SynchronousTestCase):
     def test_numbers(self) -> None:
         """They are in the page of the metrics, beside the controller's own; so is what each worker costs."""
         self.report()
-        own = Meters(lambda: 0.0)
+        own = Meters()
         exposition = NativeExposition(own, lambda: gauges(0), crew=self.crew)
         counted = self.crew.count_into(exposition, own)
         with self.assertRaises(StopIteration):

@@ -38,7 +38,7 @@ class GaugesTests(SynchronousTestCase):
     """How things are."""
 
     def setUp(self) -> None:
-        meters = self.meters = Meters(lambda: 0.0)
+        meters = self.meters = Meters()
         table = RouteTable()
         table.set_static([make_route("/a"), make_route("/b")], 0.0)
         self.data_path = DataPath(Config(), KINDS, table, reactor, meters=meters)

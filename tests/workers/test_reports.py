@@ -22,7 +22,7 @@ class Done:
 
     kind: str = "forward"
     operation: str = ""
-    started: float = 0.0
+    seconds: float = 0.02
     status: int = 200
     body_received: int = 3
     body_sent: int = 5
@@ -30,7 +30,7 @@ class Done:
 
 def meters(requests: int) -> Meters:
     """Counters that have counted some."""
-    counted = Meters(lambda: 0.02)
+    counted = Meters()
     for _ in range(requests):
         counted.exchange_done(Done())
         counted.connect_done("connected")
