@@ -321,6 +321,7 @@ class Exchange:
                 self._fail(MalformedResponseError(str(connection.pool.upstream), str(error)))
                 return
         request.status = head.status
+        request.head.fields = []  # which nobody asks for any more, and what follows may last for days
         if request.admission is not None:
             head.fields = answered_fields(head.fields, request.admission)
         connection.detach()

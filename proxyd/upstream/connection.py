@@ -181,6 +181,7 @@ class UpstreamConnection(SplicingProtocol):
     def connectionMade(self) -> None:
         """The upstream accepted."""
         self._when_made(self)
+        del self._when_made
 
     def dataReceived(self, data: bytes) -> None:
         """Read on."""

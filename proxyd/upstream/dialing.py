@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # RFC 8305 §5: how long an attempt may take before the next address is tried beside it.
 _ATTEMPT_DELAY_SECONDS = 0.25
-# The transports have time-outs of their own, in whole seconds; the dial's is the one that counts.
-_NEVER_SECONDS = 3600
+# Connectors may have a time-out each, which would be one more delayed call; the dial's is the one that counts.
+_NO_TIMEOUT: Any = None
 
 Build = Callable[[Callable[[UpstreamConnection], None]], UpstreamConnection]
 """Makes the protocol of an attempt, which tells by the given callable that it is connected."""
@@ -84,7 +84,7 @@ class _Dial:
             self._timer = self._reactor.callLater(self._seconds, self._timed_out)
         if upstream.socket:
             attempt = _Attempt(self)
-            self._try(attempt, DataPathUnixConnector(upstream.socket, attempt, _NEVER_SECONDS, self._reactor, False))
+            self._try(attempt, DataPathUnixConnector(upstream.socket, attempt, _NO_TIMEOUT, self._reactor, False))
         elif _is_address(upstream.host):
             self._resolved((upstream.host,))
         else:
@@ -110,9 +110,9 @@ class _Dial:
         attempt = _Attempt(self)
         port = self._upstream.port
         if self._tls is None:
-            self._try(attempt, DataPathConnector(address, port, attempt, _NEVER_SECONDS, None, self._reactor))
+            self._try(attempt, DataPathConnector(address, port, attempt, _NO_TIMEOUT, None, self._reactor))
         else:
-            self._try(attempt, DataPathTlsConnector(address, port, attempt, _NEVER_SECONDS, self._tls, self._reactor))
+            self._try(attempt, DataPathTlsConnector(address, port, attempt, _NO_TIMEOUT, self._tls, self._reactor))
 
     def _try(self, attempt: _Attempt, connector: Any) -> None:
         self._attempts[attempt] = connector
@@ -164,18 +164,23 @@ class _Attempt(ClientFactory):
     noisy = False
 
     def __init__(self, dial: _Dial) -> None:
-        self._dial = dial
+        self._dial: _Dial | None = dial
 
-    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:
+    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection | None:
         """The address answered."""
-        return self._dial.build(self._connected)
+        return None if self._dial is None else self._dial.build(self._connected)
 
     def _connected(self, connection: UpstreamConnection) -> None:
-        self._dial.attempt_connected(self, connection)
+        # This lasts for as long as the connection, with which the dial has nothing to do any more.
+        dial, self._dial = self._dial, None
+        if dial is not None:
+            dial.attempt_connected(self, connection)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """The address did not answer."""
-        self._dial.attempt_failed(self, reason)
+        dial, self._dial = self._dial, None
+        if dial is not None:
+            dial.attempt_failed(self, reason)
 
 
 def interleave(addresses: Sequence[str]) -> list[str]:

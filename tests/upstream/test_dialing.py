@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import tempfile
+import weakref
 from typing import Any
 
 from twisted.internet import reactor as installed  # noqa: TID251  # the data path hangs on a real one
@@ -88,6 +90,20 @@ class DialingTests(DialingCase):
         for addresses in (("127.0.0.1",), ("::1", "127.0.0.1"), ("127.0.0.2", "::1", "127.0.0.1")):
             connection = await self.dial(f"http://name.test:{port}", name=addresses)
             self.assertEqual("127.0.0.1", connection.transport.getPeer().host)
+
+    async def test_nothing_stays_of_a_dial(self) -> None:
+        """A connection may last for days: what made it is let go of, and no delayed call waits for it."""
+        port = self.listen()
+        calls = len(reactor.getDelayedCalls())  # trial has one of its own, too
+        dialing = self.dial(f"http://127.0.0.1:{port}")
+        dial = weakref.ref(next(found for found in gc.get_objects() if type(found).__name__ == "_Dial"))
+        connection = await dialing
+        del dialing
+        await deferLater(reactor, 0)
+        gc.collect()
+        self.assertIsNone(dial())
+        self.assertTrue(connection.transport.connected)
+        self.assertLessEqual(len(reactor.getDelayedCalls()), max(calls, 1))
 
     async def test_a_dead_address_does_not_hold_up(self) -> None:
         """An address that does not answer at all is given a quarter of a second before the next one is tried."""
