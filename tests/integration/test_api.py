@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.api.description import describe
+from proxyd.api.openapi import describe
 from proxyd.builtins import KINDS
 from tests.integration.proxies import Proxy
 from tests.support import CHECKOUT, Process, script, wait_for
