@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -20,31 +20,28 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from proxyd import __version__
-from proxyd.api.metrics import MetricsApi
-from proxyd.api.resource import ApiLog, ApiResource
+from proxyd.api.resource import ApiLog
 from proxyd.api.rest import RestApi
 from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports, is_reported_alike
 from proxyd.compat.jsp import Imports
 from proxyd.config.loader import load
 from proxyd.config.types import read_posted_options
-from proxyd.core.posted import OptionsReader, RouteReader
+from proxyd.core.posted import RouteReader
 from proxyd.core.reload import Report, plan_reload
+from proxyd.core.rereading import Rereading
 from proxyd.core.table import RouteTable
 from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, end_without_looking, exempt_many
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
-from proxyd.interfaces import IListener, IRouteStore
+from proxyd.interfaces import IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
-from proxyd.metrics.exposition import ChpExposition, NativeExposition
-from proxyd.metrics.lag import EventLoopLag
-from proxyd.metrics.meters import ChpMeters, Meters
 from proxyd.model.routes import Route
 from proxyd.model.settings import ApiSettings, Config
-from proxyd.option import Port
+from proxyd.monitoring import Monitoring
 from proxyd.reload import Reloads, Take
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.supervisor.supervisor import Supervisor
@@ -59,7 +56,7 @@ from proxyd.workers.dump import dump_state
 from proxyd.workers.replicas import ReplicatedFeed, ReplicatedStore
 from proxyd.workers.reports import Ledger
 from proxyd.workers.servers import Front
-from proxyd.workers.static import make_meters, static_routes, worker_count
+from proxyd.workers.static import static_routes, worker_count
 
 if TYPE_CHECKING:
     from proxyd.workers.crew import Crew
@@ -110,13 +107,11 @@ class ProxyService(Service):
         self._static_routes: Mapping[str, Route] = {}
         self.feed = ReplicatedFeed(self.table, reactor, WallClock(reactor).seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
-        self.reader = RouteReader(config.host_routing, options_reader(config, kinds))
+        self.reader = route_reader(config, kinds)
         self.store: IRouteStore | None = None
         self._store_error: StoreError | None = None
-        self.api: IListener | None = None
-        self.metrics: IListener | None = None
-        self.meters: Meters | ChpMeters | None = None
-        self._lag: EventLoopLag | None = None
+        self.api: HttpListener | None = None
+        self.monitoring: Monitoring | None = None
         self._stalls: StallWatch | None = None
         self._stall_observer: LogObserver | None = None
         self._opened = 0.0
@@ -177,7 +172,9 @@ class ProxyService(Service):
         self._access_writer = self._open_access_file(config)
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
         access_writer = self._access_writer or self.writer
-        meters = self.meters = make_meters(config)
+        monitoring = self.monitoring = Monitoring(
+            config, self._ledger, stalls=lambda: stalls.count, dropped_lines=self._dropped_lines
+        )
         self._reports = self._make_reports(config)
         state = state_directory(config.state_directory, self._environ)
         count = worker_count(config)
@@ -202,7 +199,7 @@ class ProxyService(Service):
             self.table,
             self._reactor,
             access_writer=access_writer,
-            meters=meters,
+            meters=monitoring.meters,
             state=state,
             supervisor=self.supervisor,
             front=self._front,
@@ -210,12 +207,9 @@ class ProxyService(Service):
             environ=self._environ,
             touch_of=self._activity.touch_of,
         )
-        exposition = self._make_exposition(data_path)
-        if config.metrics.has_listener and exposition is not None:
-            self.metrics = self._make_metrics_listener(data_path, exposition)
-            data_path.listeners.append(self.metrics)
+        monitoring.attach(data_path, self.supervisor, self.crew)
         if config.api is not None:
-            self.api = self._make_api(data_path, config.api, store, None if self.metrics else exposition)
+            self.api = self._make_api(data_path, config.api, store, monitoring)
             data_path.listeners.append(self.api)
         data_path.open(InheritedSockets.of(self._environ), accepts=self.crew is None)
         data_path.reactor.pause()
@@ -223,8 +217,7 @@ class ProxyService(Service):
             self._reactor,
             {signal.SIGHUP: self.reload, signal.SIGUSR1: self.reopen_logs, signal.SIGUSR2: self.dump_state},
         )
-        if self._lag is not None:
-            self._lag.start()
+        monitoring.start()
         stalls.start()
         filling = Deferred.fromCoroutine(self._fill_table(store))
         filling.addCallback(lambda _: self._begin(data_path)).addErrback(self._end_without_routes)
@@ -278,8 +271,9 @@ class ProxyService(Service):
         if self.data_path is None:
             return
         facts = [f"proxyd {__version__}, up {time.monotonic() - self._opened:.0f} s"]
-        if self._lag is not None and self._stalls is not None:
-            facts.append(f"event loop: at most {self._lag.seconds:.3f} s late, stalls: {self._stalls.count}")
+        lag = None if self.monitoring is None else self.monitoring.lag
+        if lag is not None and self._stalls is not None:
+            facts.append(f"event loop: at most {lag.seconds:.3f} s late, stalls: {self._stalls.count}")
         dropped = self.writer.dropped + (self._access_writer.dropped if self._access_writer is not None else 0)
         facts.append(f"lines of the logs dropped: {dropped}")
         dump_state(self.data_path, facts, self._config.log.level)
@@ -288,6 +282,10 @@ class ProxyService(Service):
 
     def _tell_of_drops(self, count: int) -> None:
         self._log.warn("{count} lines of a log were dropped, because its reader did not keep up", count=count)
+
+    def _dropped_lines(self) -> int:
+        """How many lines of the access log found no place."""
+        return self._dropped_before + (self._access_writer or self.writer).dropped
 
     def _tell_of_failure(self, error: OSError) -> None:
         self._log.error("a log cannot be written, and lines are lost: {error}", error=error)
@@ -372,10 +370,8 @@ class ProxyService(Service):
         for listener in data_path.listeners:
             if listener is self.api:
                 self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=listener.where)
-            elif listener is self.metrics:
-                # With the path of a socket in place of host and port, as tools expect it.
-                where = listener.where if "://" in listener.where else f"http://{listener.where}"
-                self._log.info("{purpose} {where}/metrics", purpose=listener.purpose, where=where)
+            elif self.monitoring is not None and listener is self.monitoring.listener:
+                self.monitoring.announce()
             elif listener.purpose == "Proxying":
                 public = public or listener.where
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
@@ -388,53 +384,13 @@ class ProxyService(Service):
         if len(routes) > _MAX_ANNOUNCED:
             self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
 
-    def _make_exposition(self, data_path: DataPath) -> NativeExposition | ChpExposition | None:
-        meters = self.meters
-        if isinstance(meters, Meters):
-            lag = self._lag = EventLoopLag(data_path.reactor)
-            crew, others = self.crew, self._ledger
-            return NativeExposition(
-                meters,
-                lambda: others.gauges(data_path.gauges()),
-                lag=lambda: max(lag.seconds, others.lag),
-                stalls=lambda: others.stalls + (0 if self._stalls is None else self._stalls.count),
-                dropped_lines=lambda: (
-                    others.dropped_lines + self._dropped_before + (self._access_writer or self.writer).dropped
-                ),
-                certificates=data_path.certificates,
-                servers=self.supervisor,
-                crew=crew,
-            )
-        return None if meters is None else ChpExposition(meters)
-
-    def _count_of(self, exposition: NativeExposition | ChpExposition | None) -> Callable[[], Awaitable[None]] | None:
-        """What brings the numbers of the workers into a page, if there are workers."""
-        crew, meters = self.crew, self.meters
-        if crew is None or exposition is None or meters is None:
-            return None
-        return partial(crew.count_into, exposition, meters)
-
-    def _make_metrics_listener(self, data_path: DataPath, exposition: NativeExposition | ChpExposition) -> IListener:
-        metrics = self._config.metrics
-        root = ApiResource(MetricsApi.router, MetricsApi(exposition, self._count_of(exposition)), (), is_chp=True)
-        place = HttpConfig(
-            address="127.0.0.1" if metrics.address is None else metrics.address,
-            port=metrics.port or Port(0),
-            socket=metrics.socket,
-        )
-
-        def make_site() -> Site:
-            return data_path.make_site(root, logs_access=False)
-
-        return HttpListener(place, make_site, data_path.reactor, "Serve metrics at")
-
     def _make_api(
         self,
         data_path: DataPath,
         api: ApiSettings,
         store: IRouteStore,
-        exposition: NativeExposition | ChpExposition | None,
-    ) -> IListener:
+        monitoring: Monitoring,
+    ) -> HttpListener:
         config = self._config
         rest = self._rest = RestApi(
             config,
@@ -447,14 +403,14 @@ class ProxyService(Service):
             reader=self.reader,
             reload=self.reload,
             supervisor=self.supervisor,
-            exposition=exposition,
-            count=self._count_of(exposition),
+            exposition=monitoring.of_api,
+            count=monitoring.count,
         )
 
         def make_site() -> Site:
             site = data_path.make_site(rest.root, logs_access=False)
             site.access_log = ApiLog()
-            site.meters = None if self.meters is None else self.meters.api
+            site.meters = None if monitoring.meters is None else monitoring.meters.api
             return site
 
         place = HttpConfig(address=api.address, port=api.port, socket=api.socket)
@@ -476,8 +432,8 @@ class ProxyService(Service):
     def _reload_done(self, report: Report) -> None:
         """It is over, however it ended."""
         self._notify_ready()
-        if isinstance(self.meters, Meters):
-            self.meters.reload_done(applied=report.is_good)
+        if self.monitoring is not None:
+            self.monitoring.reload_done(applied=report.is_good)
 
     def _prepare(self) -> Take:
         """Read and try everything that another configuration needs; called on a thread.
@@ -500,25 +456,42 @@ class ProxyService(Service):
         take_data_path = data_path.prepare(config, plan.new_listeners)
         take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
         take_reports = self._prepare_reports(config)
+        rereading = None
+        reader = route_reader(config, self._kinds)
+        if reads_otherwise(config, running):
+            rereading = Rereading(reader)
+            rereading.prepare(self.table.posted_routes)
 
         def take() -> Report:
-            access_writer = self._take_files(config)
+            if rereading is not None:
+                rereading.prepare(self.table.posted_routes)  # those that have come since
+            opened = None if self.monitoring is None else self.monitoring.open(config)
+            try:
+                access_writer = self._take_files(config)
+            except OSError:
+                if opened is not None:
+                    opened.close()
+                raise
             take_reports()
-            take_data_path(access_writer)
+            self._take_monitoring(config, opened)
+            take_data_path(access_writer, None if self.monitoring is None else self.monitoring.meters)
             if take_tls is not None:
                 take_tls()
             self._static_routes = routes
             self.feed.set_static(routes.values())
+            if rereading is not None:
+                self._read_again(rereading, reader)
             exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
         crew = self.crew
-        return take if crew is None else partial(self._take_everywhere, crew, config, crew.pack(config), take)
+        carry_out = take if crew is None else partial(self._take_everywhere, crew, config, crew.pack(config), take)
+        return carry_out if rereading is None else partial(self._take_and_read_again, carry_out)
 
     async def _take_everywhere(self, crew: Crew, config: Config, packed: bytes, take: Callable[[], Report]) -> Report:
         """Carry a reload out here and in all workers, or nowhere.
 
-        Raises `OSError`; nothing has changed then.
+        Raises `OSError` and `ConfigError`; nothing has changed then.
         """
         problems = await crew.prepare(packed)
         if self.crew is not crew:
@@ -527,11 +500,53 @@ class ProxyService(Service):
             return Report(problems=problems)
         try:
             report = take()
-        except OSError:
+        except (ConfigError, OSError):
             crew.forget()
             raise
         await crew.take(config, packed)
         return report
+
+    async def _take_and_read_again(self, carry_out: Take) -> Report:
+        """Carry a reload out while nobody changes routes of the API, and bring in what they mean from then on.
+
+        Raises what `carry_out` raises; nothing has changed then.
+        """
+
+        async def work() -> Report:
+            version = self.reader.version
+            try:
+                taken = carry_out()
+                return taken if isinstance(taken, Report) else await taken
+            finally:
+                if self.reader.version != version:
+                    await self.feed.release()
+
+        return await (work() if self._rest is None else self._rest.alone(work))
+
+    def _read_again(self, rereading: Rereading, reader: RouteReader) -> None:
+        """Have posted routes as `reader` reads them; they are in the table when the feed is released."""
+        self.reader.read_as(reader)
+        if self._rest is not None:
+            self._rest.become(is_chp=reader.read_options is None)
+        table = self.table
+
+        def last_activity(key: str) -> float | None:
+            entry = table.get(key)
+            return None if entry is None else entry.last_activity
+
+        self.feed.hold()
+        for change in rereading.changes(table.posted_routes, table.revision, last_activity):
+            self.feed.take(change)
+
+    def _take_monitoring(self, config: Config, opened: HttpListener | None) -> None:
+        monitoring = self.monitoring
+        if monitoring is None:
+            return
+        monitoring.take(config, opened)
+        if self._rest is not None:
+            self._rest.show(monitoring.of_api, monitoring.count)
+        if self.api is not None:
+            self.api.site.meters = None if monitoring.meters is None else monitoring.meters.api
 
     def _prepare_reports(self, config: Config) -> Callable[[], None]:
         """Look at what reports of activity need; those that go on as they are keep their pace."""
@@ -585,7 +600,7 @@ class ProxyService(Service):
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
         if self._rest is not None:
-            self._rest.take(config.limits, tokens)
+            self._rest.take(config, tokens)
         return access_writer or self.writer
 
     # Stopping.
@@ -650,7 +665,7 @@ class ProxyService(Service):
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()
-        for watch in (self._lag, self._stalls):
+        for watch in (self.monitoring, self._stalls):
             if watch is not None:
                 watch.stop()
         self.notifier.close()
@@ -674,10 +689,16 @@ class ProxyService(Service):
                 path.unlink()
 
 
-def options_reader(config: Config, kinds: Kinds) -> OptionsReader | None:
-    """What reads the options of posted routes."""
+def route_reader(config: Config, kinds: Kinds) -> RouteReader:
+    """What reads posted routes."""
     typed = config.api is None or config.api.route_options == "typed"
-    return partial(read_posted_options, kinds=kinds) if typed else None
+    return RouteReader(config.host_routing, partial(read_posted_options, kinds=kinds) if typed else None)
+
+
+def reads_otherwise(config: Config, running: Config) -> bool:
+    """Whether keys and members of posted routes mean something else."""
+    facts = ((each.host_routing, each.api and each.api.route_options) for each in (config, running))
+    return next(facts) != next(facts)
 
 
 def complain(error: BaseException | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import socket
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -200,8 +202,9 @@ class ApplicationTests(ReloadCase):
         with capturedLogs() as events:
             self.assertEqual(self.reload(service), Report())
         self.assertIn("the configuration says the same as before", [formatEvent(event) for event in events])
-        assert isinstance(service.meters, Meters)
-        self.assertEqual(service.meters.reloads, {"applied": 1, "refused": 0})
+        assert service.monitoring is not None
+        assert isinstance(service.monitoring.meters, Meters)
+        self.assertEqual(service.monitoring.meters.reloads, {"applied": 1, "refused": 0})
 
     def test_routes(self) -> None:
         """They come, change and go; those of the API stay on top, and one that stays keeps its activity."""
@@ -401,6 +404,146 @@ class ApplicationTests(ReloadCase):
         applied = self.applied(service, listener % ("two", "two") + api % ("three", "three"))
         self.assertEqual((applied, names()), (("api.tls.certificates",), ["renewed.test", "three.test"]))
 
+    def test_where_the_numbers_are_shown(self) -> None:
+        """By the API, on a listener of their own, at another place, and by nobody; what was counted stays."""
+        service = self.serve("")
+        data_path = service.data_path
+        assert data_path is not None
+        self.ask(service, 0, "GET /x")
+        counted = b'proxyd_requests_total{kind="none",status_class="4xx"} 1.0'
+        self.assertIn(counted, self.ask(service, 1, "GET /metrics")[1])
+        for name in ("one.sock", "two.sock"):
+            self.assertEqual(self.applied(service, f"metrics: {{socket: {name}}}"), ("metrics.socket",))
+            self.assertEqual([listener.purpose for listener in data_path.listeners][2:], ["Serve metrics at"])
+            self.assertEqual([path.name for path in self.directory.glob("*o*.sock") if path.is_socket()], [name])
+            self.assertEqual(self.ask(service, 1, "GET /metrics")[0], 404)
+            self.assertIn(counted, self.ask(service, 2, "GET /metrics")[1])
+        self.assertEqual(len(data_path.sites), 3)
+        self.assertEqual(self.applied(service, "metrics: {enabled: false}"), ("metrics.enabled", "metrics.socket"))
+        self.assertEqual([self.ask(service, site, "GET /metrics")[0] for site in (1, 2)], [404, 404])
+        self.assertEqual(list(self.directory.glob("two.sock")), [])
+        self.assertEqual(self.applied(service, ""), ("metrics.enabled",))
+        self.ask(service, 0, "GET /x")
+        self.assertIn(counted, self.ask(service, 1, "GET /metrics")[1])
+
+    def test_the_names_of_the_numbers(self) -> None:
+        """Those of configurable-http-proxy count from nothing, as after a restart; so do look-ups and connections."""
+        service = self.serve("metrics: {socket: m.sock}")
+        self.ask(service, 0, "GET /a")
+        self.assertIn(b"proxyd_requests_total", self.ask(service, 1, "GET /metrics")[1])
+        applied = self.applied(service, "metrics: {socket: m.sock, names: chp}")
+        self.assertEqual(applied, ("metrics.names",))
+        page = self.ask(service, 1, "GET /metrics")[1]
+        self.assertIn(b"\nrequests_web 0", page)
+        self.ask(service, 0, "GET /a")
+        self.ask(service, 2, "GET /api/routes/a")
+        page = self.ask(service, 1, "GET /metrics")[1]
+        for line in (b"requests_web 1", b"find_target_for_req_count 1", b'requests_api{status="404"} 1'):
+            self.assertIn(b"\n" + line, page)
+
+    def test_numbers_that_find_no_place(self) -> None:
+        """Nothing has changed; another place is taken at the next reload."""
+        service = self.serve("")
+        (self.directory / "taken").mkdir()
+        report = self.reload(service, "metrics: {socket: taken}\ndrain_seconds: 7")
+        self.assertEqual((report.applied, len(report.problems), report.problems[0].path), ((), 1, "metrics"))
+        self.assertEqual(service._config.drain_seconds, 30)
+        self.assertEqual(self.ask(service, 1, "GET /metrics")[0], 200)
+        report = self.reload(service, "metrics: {socket: free.sock}\nlog: {access_file: none/access.log}")
+        self.assertEqual(len(report.problems), 1)
+        self.assertEqual(list(self.directory.glob("free.sock")), [])
+        self.assertEqual(self.applied(service, "metrics: {socket: free.sock}"), ("metrics.socket",))
+
+    def test_hosts_in_the_keys_of_the_api(self) -> None:
+        """Routes that are there answer for the host in their key from then on, and keep their activity."""
+        service = self.serve("routes: {a.test/static: http://s.test}")
+        for key in ("a.test/x", "x", "x/a.test"):
+            self.ask(service, 1, f"POST /api/routes/{key}", {"target": f"http://{key.replace('/', '-')}.test"})
+        moments = {}
+        for number, entry in enumerate(service.table, 1):
+            moments[entry.route.key] = entry.last_activity = -float(number)
+
+        def upstream_of(host: str, *segments: str) -> str:
+            entry = service.table.look_up(host, segments)
+            return "" if entry is None else entry.route.upstream.url
+
+        routes = "routes: {a.test/static: http://s.test}\n"
+        self.assertEqual(upstream_of("a.test", "x"), "http://x.test")
+        self.assertEqual(self.applied(service, f"{routes}host_routing: true"), ("host_routing",))
+        self.assertEqual(upstream_of("a.test", "x"), "http://a.test-x.test")
+        self.assertEqual(upstream_of("x", "y"), "http://x.test")
+        self.assertEqual(upstream_of("x", "a.test"), "http://x-a.test.test")
+        self.assertEqual(upstream_of("b.test", "x"), "")
+        self.assertEqual({entry.route.key: entry.last_activity for entry in service.table}, moments)
+        self.ask(service, 1, "POST /api/routes/B.test/z", {"target": "http://z.test"})
+        self.assertEqual(upstream_of("b.test", "z"), "http://z.test")
+        self.ask(service, 1, "DELETE /api/routes/B.test/z")
+        self.assertEqual(self.keys(service), ["/a.test/x", "/x", "/x/a.test", "a.test/static"])
+
+    def test_the_options_of_posted_routes(self) -> None:
+        """They have an effect, or none any more; the API becomes the one of configurable-http-proxy, and back."""
+        service = self.serve("")
+        self.ask(service, 1, "POST /api/routes/a", {"target": "http://a.test", "change_origin": True})
+
+        def changes_origin() -> bool | None:
+            entry = service.table.get("/a")
+            return None if entry is None else entry.route.options.change_origin
+
+        self.assertIs(changes_origin(), True)
+        verbatim = "api: {socket: api.sock, open: true, route_options: verbatim}"
+        for _ in range(2):
+            self.assertEqual(self.applied(service, verbatim), ("api.route_options",))
+            self.assertIs(changes_origin(), None)
+            answer = json.loads(self.ask(service, 1, "GET /api/routes/a")[1])
+            self.assertIs(answer["change_origin"], True)
+            self.assertEqual(self.ask(service, 1, "GET /api/servers")[0], 404)
+            self.assertEqual(self.ask(service, 1, "OPTIONS /api/routes")[0], 405)
+            self.assertEqual(self.applied(service, ""), ("api.route_options",))
+            self.assertIs(changes_origin(), True)
+            self.assertEqual(self.ask(service, 1, "GET /api/servers")[0], 200)
+            self.assertEqual(self.ask(service, 1, "OPTIONS /api/routes")[0], 204)
+
+    def test_routes_that_cannot_stay(self) -> None:
+        """A posted route whose options are none keeps the API as it is, until it is gone."""
+        verbatim = "api: {socket: api.sock, open: true, route_options: verbatim}"
+        service = self.serve(verbatim)
+        self.ask(service, 1, "POST /api/routes/a", {"target": "http://a.test", "strip_prefix": "maybe"})
+        report = self.reload(service, "drain_seconds: 7")
+        words = "the route /a of the API cannot stay: strip_prefix: expected true or false, got 'maybe'"
+        self.assertEqual([str(problem) for problem in report.problems], [words])
+        self.assertEqual(service._config.drain_seconds, 30)
+        self.ask(service, 1, "DELETE /api/routes/a")
+        self.assertEqual(self.applied(service, "drain_seconds: 7"), ("api.route_options", "drain_seconds"))
+
+    def test_a_route_that_comes_while_the_file_is_read(self) -> None:
+        """It is read again as those before it; one that cannot stay is a problem then, too."""
+        service = self.serve("")
+        self.write("host_routing: true")
+        asked = service.reload()
+        call = self.clock.from_threads.get(timeout=PATIENCE_SECONDS)
+        self.ask(service, 1, "POST /api/routes/a.test/x", {"target": "http://x.test"})
+        call[0](*call[1])
+        self.assertTrue(self.successResultOf(asked).is_good)
+        entry = service.table.look_up("a.test", ("x",))
+        assert entry is not None
+        self.assertEqual(entry.route.key, "/a.test/x")
+        self.applied(service, "host_routing: false")
+        self.write("host_routing: true")
+        asked = service.reload()
+        call = self.clock.from_threads.get(timeout=PATIENCE_SECONDS)
+        self.ask(service, 1, "POST /api/routes/B.test", {"target": "http://x.test"})
+        call[0](*call[1])
+        words = "the route /B.test of the API cannot stay: its key would be /b.test"
+        self.assertEqual([str(problem) for problem in self.successResultOf(asked).problems], [words])
+        self.assertIsNone(service.table.look_up("b.test", ()))
+
+    def test_the_paths_of_servers_in_the_api(self) -> None:
+        """They are below another `base_url` then."""
+        servers = "servers: {app: {port: 9}}\n"
+        service = self.serve(servers)
+        self.applied(service, f"{servers}base_url: /b/")
+        self.assertEqual(json.loads(self.ask(service, 1, "GET /api/servers")[1])["app"]["path"], "/b/app/")
+
     def test_without_a_file(self) -> None:
         """Of a command line, what it names is read again."""
         service = self.open("listeners: [{kind: http, socket: '{directory}/s'}]\napi: off\n")
@@ -436,6 +579,18 @@ class RestartTests(ReloadCase):
         self.assertEqual(self.reload(service, "api: off").needs_restart, ("api",))
         self.assertEqual(self.ask(service, 1, "GET /api/routes")[0], 200)
 
+    def test_numbers_at_another_address_of_the_same_port(self) -> None:
+        """Nobody can listen there while we do."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            place = f"port: {probe.getsockname()[1]}"
+        service = self.serve(f"metrics: {{{place}}}")
+        wanted = f"metrics: {{{place}, address: 127.0.0.2}}\ndrain_seconds: 7"
+        self.assertEqual(self.reload(service, wanted), Report(("drain_seconds",), ("metrics.address",)))
+        same = f"metrics: {{{place}, address: 127.0.0.1}}\ndrain_seconds: 7"
+        self.assertEqual(self.applied(service, same), ("metrics.address",))
+        self.assertEqual(self.ask(service, 1, "GET /metrics")[0], 200)
+
 
 class RefusalTests(ReloadCase):
     """A file that cannot be used changes nothing."""
@@ -455,8 +610,9 @@ class RefusalTests(ReloadCase):
         self.assertIs(service._config, config)
         self.assertEqual((self.keys(service), entry.resource), (["/a"], held))
         self.assertEqual(sorted(path.name for path in self.directory.iterdir()), names)
-        assert isinstance(service.meters, Meters)
-        self.assertEqual(service.meters.reloads, {"applied": 0, "refused": 1})
+        assert service.monitoring is not None
+        assert isinstance(service.monitoring.meters, Meters)
+        self.assertEqual(service.monitoring.meters.reloads, {"applied": 0, "refused": 1})
         service.close()
 
     def test_every_problem_is_told(self) -> None:

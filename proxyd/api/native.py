@@ -43,13 +43,28 @@ class NativeRoutesApi(RoutesApi):
     router: Router[Function] = Router(RoutesApi.router)
 
     def __init__(
-        self, feed: TableFeed, store: IRouteStore, clock: Any, *, reader: RouteReader, tags: Tags, limits: Limits
+        self,
+        feed: TableFeed,
+        store: IRouteStore,
+        clock: Any,
+        *,
+        reader: RouteReader,
+        tags: Tags,
+        limits: Limits,
+        turns: Turns | None = None,
     ) -> None:
-        super().__init__(feed.table, store, clock, reader=reader, max_body=limits.api_body, max_path=limits.route_path)
+        super().__init__(
+            feed.table,
+            store,
+            clock,
+            reader=reader,
+            max_body=limits.api_body,
+            max_path=limits.route_path,
+            turns=turns,
+        )
         self._feed = feed
         self._tags = tags
         self.max_bulk_body = limits.api_bulk_body
-        self._turns = Turns()
         self._bulk = DeferredLock()
 
     @router.route("/api/routes", "GET", "HEAD")
@@ -85,13 +100,15 @@ class NativeRoutesApi(RoutesApi):
     async def add_route(self, call: Call) -> Answer:
         """Create or replace a route."""
         key, conditions = self._key(call), conditions_of(call.request)
-        route = self._reader.read(key, read_object(await call.request.read_body(self.max_body)))
+        posted = read_object(await call.request.read_body(self.max_body))
 
-        async def add() -> None:
+        async def add() -> Route:
+            route = self._reader.read(key, posted)
             self._require(conditions, self._tag_at(key))
             await self._store.put(route)
+            return route
 
-        await self._turns.run(add, alone=bool(conditions))
+        route = await self._turns.run(add, alone=bool(conditions))
         self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
         return Answer(201, fields=tag_field(tag_of(route)))
 
@@ -154,9 +171,12 @@ class NativeRoutesApi(RoutesApi):
 
     async def _replace(self, body: bytes, conditions: Conditions) -> Counts:
         with collecting_later():
+            version = self._reader.version
             routes = await read_routes(body, self._reader, self._table, self._clock, max_path=self.max_path)
 
             async def replace() -> Counts:
+                if self._reader.version != version:
+                    raise RequestError(409, "the configuration has changed meanwhile what routes mean; send them again")
                 self._require(conditions, self._tags.of_table)
                 return await self._replace_all(routes)
 

@@ -94,6 +94,11 @@ class ApiResource(Resource):
         """Serve the functions of `router`, methods of `owner`, as well."""
         self._parts.append((router, owner))
 
+    def serve(self, parts: list[tuple[Router[Function], object]], *, is_chp: bool) -> None:
+        """Serve the functions of these routers, methods of their owners, in place of what was served."""
+        self._parts = parts
+        self._is_chp = is_chp
+
     def render_streaming(self, request: Request) -> None:
         """Answer a call whose head has come."""
         request.kind = "api"

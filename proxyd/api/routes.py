@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
+from proxyd.api.turns import Turns
 from proxyd.core.activity import parse_timestamp, timestamp
 from proxyd.core.jsontext import read_object
 from proxyd.core.posted import RouteReader, without_secrets
@@ -19,6 +20,7 @@ from proxyd.core.table import Entry, RouteTable
 from proxyd.core.target import decode_path
 from proxyd.errors import RequestError
 from proxyd.interfaces import IRouteStore
+from proxyd.model.routes import Route
 
 # So many routes are written into an answer before the exchanges get their turn.
 _ROUTES_A_TURN = 2000
@@ -27,7 +29,8 @@ _ROUTES_A_TURN = 2000
 class RoutesApi:
     """Reads `table`, changes `store`; whoever watches the store brings the changes into the table.
 
-    `reader` makes routes of what is posted. `clock` has `callLater`.
+    `reader` makes routes of what is posted. `clock` has `callLater`. Writes take their `turns`, so that nothing is read
+    before and written after a reload that changes what routes mean.
     """
 
     _log = Logger()
@@ -42,11 +45,13 @@ class RoutesApi:
         reader: RouteReader,
         max_body: int,
         max_path: int,
+        turns: Turns | None = None,
     ) -> None:
         self._table = table
         self._store = store
         self._clock = clock
         self._reader = reader
+        self._turns = turns or Turns()
         self.max_body = max_body
         self.max_path = max_path
 
@@ -83,9 +88,14 @@ class RoutesApi:
         """Create or replace a route."""
         key = self._key(call)
         posted = read_object(await call.request.read_body(self.max_body))
-        route = self._reader.read(key, posted)
-        self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
-        await self._store.put(route)
+
+        async def add() -> Route:
+            route = self._reader.read(key, posted)
+            self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+            await self._store.put(route)
+            return route
+
+        route = await self._turns.run(add, alone=False)
         self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
         return Answer(201)
 

@@ -29,7 +29,7 @@ class ServersApi:
     def __init__(self, supervisor: IServerSupervisor, logs: ServerLogs, base_url: str) -> None:
         self._supervisor = supervisor
         self._logs = logs
-        self._base_url = base_url
+        self.base_url = base_url
 
     def close(self) -> None:
         """End all streams; there will be no others."""
@@ -103,7 +103,7 @@ class ServersApi:
         spec = self._supervisor.specs()[name]
         statuses = self._supervisor.status(name) if spec.is_managed else ()
         return {
-            "path": context_of(name, self._base_url) + "/",
+            "path": context_of(name, self.base_url) + "/",
             "managed": spec.is_managed,
             "state": best_state(statuses) or None,
             "instances": [_described(status) for status in statuses],

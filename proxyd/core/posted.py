@@ -47,12 +47,21 @@ def _secrets_of(cls: type) -> frozenset[str]:
     return frozenset(name for name, kind in kinds.items() if kind is Secret or Secret in get_args(kind))
 
 
-@attrs.frozen
+@attrs.define
 class RouteReader:
-    """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect."""
+    """Reads keys and objects; `read_options` None keeps posted options verbatim, without effect.
+
+    `version` counts how often it has been told to read otherwise.
+    """
 
     host_routing: bool
     read_options: OptionsReader | None
+    version: int = attrs.field(default=0, init=False)
+
+    def read_as(self, other: RouteReader) -> None:
+        """Read as `other` does, from now on."""
+        self.host_routing, self.read_options = other.host_routing, other.read_options
+        self.version += 1
 
     def key_of(self, path: str) -> str:
         """The key of the route that a decoded `path` names: one slash in front, none behind, the host in lower case."""
@@ -93,3 +102,13 @@ class RouteReader:
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
         return Route.told(key, text, host.lower().removesuffix("."), options, segments=skipped)
+
+    def read_again(self, route: Route) -> Route:
+        """A route that another reader has read.
+
+        Raises `RequestError` if this one would not have taken it.
+        """
+        if self.key_of(route.key) != route.key:
+            raise RequestError(400, f"its key would be {self.key_of(route.key)}")
+        posted = json.loads(route.members) if route.members else {"target": route.upstream.url}
+        return self.read(route.key, posted)

@@ -23,16 +23,18 @@ def _paths(options: Mapping[str, str]) -> frozenset[str]:
 # a test finds it.
 APPLIED = _paths(
     {
-        "": "allow_anonymous base_url default_url drain_delay_seconds drain_seconds jupyter_config patterns pid_file "
-        "python_path root_server routes server_packages servers start_page state_directory trusted_proxies",
+        "": "allow_anonymous base_url default_url drain_delay_seconds drain_seconds host_routing jupyter_config "
+        "patterns pid_file python_path root_server routes server_packages servers start_page state_directory "
+        "trusted_proxies",
         "activity": "force_alive ignore interval server_name token url",
-        "api": "open tls tls.* token tokens",
+        "api": "open route_options tls tls.* token tokens",
         "auth": "*",
         "errors": "directory statuses target",
         "health": "live ready",
         "limits": "api_body api_bulk_body body chunk_line connections connections_per_client header_count header_line "
         "headers interim_responses request_line requests_per_client rewrite_body route_path target trailers",
         "log": "access access_file format level stall_after",
+        "metrics": "address enabled names port socket",
         "pool": "connections_per_upstream idle_per_upstream idle_seconds",
         "ports": "allow allow_origin enabled hosts rewrite_response",
         "route_defaults": "*",
@@ -41,9 +43,8 @@ APPLIED = _paths(
 )
 NEEDS_RESTART = _paths(
     {
-        "": "api host_routing workers",
-        "api": "address port route_options socket",
-        "metrics": "address enabled names port socket",
+        "": "api workers",
+        "api": "address port socket",
         "store": "*",
     }
 )
@@ -106,6 +107,7 @@ class Report:
 def plan_reload(running: Config, wanted: Config) -> Plan:
     """What has to be done so that `wanted` runs in place of `running`."""
     comparison = _Comparison()
+    wanted = comparison.keep_metrics_address(running, wanted)
     listeners = comparison.match(running.listeners, wanted.listeners)
     config = comparison.merge(attrs.evolve(running, listeners=()), attrs.evolve(wanted, listeners=()), "")
     return Plan(
@@ -123,6 +125,16 @@ class _Comparison:
         self.applied: list[str] = []
         self.needs_restart: list[str] = []
         self.new_listeners: list[ListenerConfig] = []
+
+    def keep_metrics_address(self, running: Config, wanted: Config) -> Config:
+        """Another address for the same port has to wait: while we listen there, nobody else can, and nor can we."""
+        old, new = running.metrics, wanted.metrics
+        if not (old.is_shown_apart and new.is_shown_apart and new.port and old.port == new.port):
+            return wanted
+        if old.place == new.place:
+            return wanted
+        self.needs_restart.append("metrics.address")
+        return attrs.evolve(wanted, metrics=attrs.evolve(new, address=old.address))
 
     def merge(self, old: Any, new: Any, path: str) -> Any:
         """The section that runs from now on, in place of `old`."""

@@ -137,11 +137,9 @@ class Site(server.Site):
         self.call_later = clock.callLater
         self.settings = settings
         self.access_log = access_log
-        self.meters = meters
         self.gate = gate
-        # Notes that something happened on the route of an entry.
-        touch = touch or self._touch
-        self.touch = touch if meters is None else meters.timed_touch(touch)
+        self._plain_touch = touch or self._touch
+        self.count_with(meters)
         self.wall_clock = wall_clock
         self.channels: set[HTTPChannel] = set()
         self.tunnels: set[Tunnel | Relay] = set()
@@ -152,6 +150,12 @@ class Site(server.Site):
         self.no_head = RequestHead()
         self.no_head.method = self.no_head.target = b"-"
         self.no_head.keep_alive = False
+
+    def count_with(self, meters: Meters | None) -> None:
+        """Let these count from now on, also what is under way; None: nobody does."""
+        self.meters = meters
+        # Notes that something happened on the route of an entry.
+        self.touch = self._plain_touch if meters is None else meters.timed_touch(self._plain_touch)
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:  # type: ignore[override]  # stock: a wrapper
         """Talk to a new client."""

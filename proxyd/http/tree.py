@@ -73,11 +73,10 @@ class RouteTree(StreamingResource):
     ) -> None:
         super().__init__()
         self.table = table
-        self._meters = meters
         self.gate = gate
         self.readiness = b'{"status":"OK"}'
         """What readiness says while new clients are welcome."""
-        self._look_up = table.look_up if meters is None else meters.timed_look_up(table.look_up)
+        self.count_with(meters)
         self._build = build
         self.configure(live=live, ready=ready, lenient=lenient)
         self._mounts: dict[Rank, PrefixTree[tuple[int, IResource]]] = {rank: PrefixTree() for rank in Rank}
@@ -90,6 +89,11 @@ class RouteTree(StreamingResource):
         """Take these settings for the requests to come."""
         self._checks = {path.encode(): answer for path, answer in ((live, self._live), (ready, self._ready)) if path}
         self._lenient = lenient
+
+    def count_with(self, meters: Meters | None) -> None:
+        """Let these count the requests to come; None: nobody does."""
+        self._meters = meters
+        self._look_up = self.table.look_up if meters is None else meters.timed_look_up(self.table.look_up)
 
     def mount(self, segments: Iterable[str], resource: IResource, rank: Rank = Rank.OWN) -> None:
         """Let `resource`, and what is below it, answer at a prefix; in place of what has the same rank there."""

@@ -249,6 +249,16 @@ class MetricsSettings:
         """Whether the numbers have a listener of their own."""
         return self.port is not None or bool(self.socket)
 
+    @property
+    def is_shown_apart(self) -> bool:
+        """Whether they are shown there."""
+        return self.enabled and self.has_listener
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Where that listener is: address, port and socket."""
+        return ("127.0.0.1" if self.address is None else self.address, self.port or 0, self.socket)
+
 
 @attrs.frozen(kw_only=True)
 class ApiSettings:

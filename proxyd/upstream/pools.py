@@ -52,7 +52,7 @@ class Pools:
         self.deadlines = deadlines
         self.settings = settings
         self.limits = limits
-        self.meter = meter
+        self.meter = meter  # may be replaced
         self.reader = ResponseReader()
         self.contexts = ClientContexts()
         self._pools: WeakValueDictionary[tuple[object, ...], UpstreamPool] = WeakValueDictionary()
@@ -110,7 +110,7 @@ class UpstreamPool:
         self.deadlines = pools.deadlines
         self.reader = pools.reader
         self._dialer = pools.dialer
-        self._meter = pools.meter
+        self._pools = pools
         self._idle: IdleConnections[UpstreamConnection] = IdleConnections()
         self._dialing = 0
         self._connections: set[UpstreamConnection] = set()
@@ -163,8 +163,8 @@ class UpstreamPool:
         self._dialing += 1
         connecting = self._dialer.dial(self.upstream, seconds, partial(UpstreamConnection, self), self._tls)
         connecting.addBoth(self._dialed)
-        if self._meter is not None:
-            connecting.addBoth(_counted, self._meter)
+        if self._pools.meter is not None:
+            connecting.addBoth(_counted, self._pools.meter)
         return connecting
 
     def _dialed(self, result: UpstreamConnection | Failure) -> UpstreamConnection | Failure:

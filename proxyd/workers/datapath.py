@@ -55,6 +55,8 @@ from proxyd.workers.servers import Front, Servers
 F = TypeVar("F", bound=ForwardResource)
 T = TypeVar("T")
 
+TakeDataPath = Callable[[Writer | None, Uncounted | None], None]
+
 # How often is looked whether a certificate has changed; each look costs a few calls of `stat`.
 _CERTIFICATE_LOOK_SECONDS = 5.0
 
@@ -340,8 +342,10 @@ class DataPath:
 
     # Reloading.
 
-    def prepare(self, config: Config, new_listeners: Iterable[ListenerConfig] = ()) -> Callable[[Writer | None], None]:
-        """Read what `config` needs; what is returned carries it out, with a writer of the access log, and cannot fail.
+    def prepare(self, config: Config, new_listeners: Iterable[ListenerConfig] = ()) -> TakeDataPath:
+        """Read what `config` needs; what is returned carries it out, and cannot fail.
+
+        That is with a writer of the access log, and with the meters from then on.
 
         Its listeners are those that are there; `new_listeners` are only looked at. Nothing has changed before the
         returned function is called. Works on any thread. Raises `TlsError`.
@@ -357,8 +361,13 @@ class DataPath:
 
         guards = self._make_guards(config)
 
-        def take(access_writer: Writer | None) -> None:
+        def take(access_writer: Writer | None, meters: Uncounted | None) -> None:
             before, self._config = self._config, config
+            if meters is not self._meters:
+                self._meters = self.pools.meter = meters
+                self.tree.count_with(meters)
+                for site in self._public_sites:
+                    site.count_with(meters)
             self._guards.unmount(self.tree)
             self._guards = guards
             guards.mount(self.tree)

@@ -104,6 +104,8 @@ class Ledger:
             return
         if self._retired is None:
             self._retired = Numbers(meters=_empty(numbers.meters))
+        elif type(self._retired.meters) is not type(numbers.meters):
+            self._retired.meters = _empty(numbers.meters)  # a reload has changed what is counted
         _add(self._retired.meters, numbers.meters)
         self._retired.stalls += numbers.stalls
         self._retired.dropped_lines += numbers.dropped_lines

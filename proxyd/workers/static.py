@@ -42,6 +42,12 @@ def make_meters(config: Config) -> Meters | ChpMeters | None:
     return ChpMeters() if metrics.names == "chp" else Meters()
 
 
+def renew_meters(config: Config, running: Meters | ChpMeters | None) -> Meters | ChpMeters | None:
+    """What counts from now on: what does already, if it is what is wanted."""
+    fresh = make_meters(config)
+    return running if type(running) is type(fresh) else fresh
+
+
 def worker_count(config: Config) -> int:
     """How many processes serve."""
     return usable_cores() if config.workers == AUTO_WORKERS else config.workers

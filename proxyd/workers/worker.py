@@ -46,7 +46,7 @@ from proxyd.workers.messages import FIRST_SOCKET_FD, LINK_FD, MEMORY_FD, Boot, w
 from proxyd.workers.parcel import unpack
 from proxyd.workers.replicas import RouteReplica
 from proxyd.workers.reports import REPORT_SECONDS, Numbers, Touches, process_costs
-from proxyd.workers.static import make_meters, static_routes
+from proxyd.workers.static import make_meters, renew_meters, static_routes
 
 
 class WorkerService:
@@ -217,7 +217,7 @@ class WorkerService:
 
             def take() -> None:
                 self._take_config(config, generation, access_writer)
-                take_data_path(access_writer or self.writer)
+                take_data_path(access_writer or self.writer, self.meters)
                 self._static_routes = routes
                 self.replica.feed.set_static(routes.values())
                 exempt_many(len(routes))
@@ -260,6 +260,7 @@ class WorkerService:
             observer.configure(config.log.format, config.log.level)
         if config.log.stall_after != running.log.stall_after:
             self._stalls.restart(config.log.stall_after)
+        self.meters = renew_meters(config, self.meters)
         self.activity.ignore(config.activity.ignore)
         before, self._access_writer = self._access_writer, access_writer
         if before is not None:

@@ -35,7 +35,7 @@ class NativeApiTestCase(SynchronousTestCase):
         self.feed = TableFeed(self.table, self.clock, self.seconds)
         self.store: Any = MemoryRouteStore(self.clock)
         self.store.watch(0, self.feed.take)
-        reader = RouteReader(self.host_routing, read_posted_options)
+        reader = self.reader = RouteReader(self.host_routing, read_posted_options)
         tags = Tags(self.table)
         limits = Limits(api_body=ByteCount(1000), api_bulk_body=ByteCount(1_000_000), route_path=ByteCount(100))
         api = NativeRoutesApi(self.feed, self.store, self.clock, reader=reader, tags=tags, limits=limits)

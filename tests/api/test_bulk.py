@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import fail
 
+from proxyd.core.posted import RouteReader
 from proxyd.errors import StoreError
 from proxyd.testing.contracts import make_route
 from tests.api.support import NativeApiTestCase
@@ -126,6 +127,24 @@ class BulkTests(NativeApiTestCase):
         self.assertEqual([b"HTTP/1.1 200 OK"] * 2, [client.pop()[:15] for client in clients])
         self.assertIsNone(self.table.get("/a0"))
         self.assertIsNotNone(self.table.get("/b0"))
+
+    def test_a_reload_meanwhile_that_changes_what_routes_mean(self) -> None:
+        """What was read before it is not written after it; a single route is read in its turn."""
+        data = json.dumps({f"/r{number}": A for number in range(2000)}).encode()
+        client = self.proxy.client()
+        client.send(
+            b"PUT /api/routes HTTP/1.1\r\nHost: a\r\nAuthorization: token secret\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(data), data)
+        )
+        self.reader.read_as(RouteReader(host_routing=True, read_options=self.reader.read_options))
+        self.clock.advance(0)
+        answer = client.pop()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 409 "), answer)
+        self.assertIn(b"has changed meanwhile what routes mean", answer)
+        self.assertEqual(self.keys(), set())
+        self.assertEqual(self.put({"/a.test/x": A})[0], 200)
+        entry = self.table.look_up("a.test", ("x",))
+        self.assertEqual(None if entry is None else entry.route.key, "/a.test/x")
 
     def test_a_store_that_fails(self) -> None:
         """Is 500, nothing has changed, and the next change works."""

@@ -106,7 +106,7 @@ _OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "log.stall_after": ("7s", {}),
     "limits.requests_per_client": ("9/s", {}),
     "limits.target": ("lenient", {}),
-    "metrics.address": ("127.0.0.2", {"port": 9}),
+    "metrics.address": ("127.0.0.2", {"port": 0}),
     "metrics.enabled": (False, {}),
     "metrics.names": ("chp", {"port": 9}),
     "metrics.port": (9, {}),
@@ -208,11 +208,26 @@ class OptionTests(SynchronousTestCase):
         )
         self.assertEqual((made.applied, made.needs_restart), (("servers.gone", "servers.other", "servers.a/b"), ()))
 
+    def test_metrics_at_another_address_of_their_port(self) -> None:
+        """Has to wait; at another port, or from nowhere and to nowhere, it need not."""
+        here, there = "metrics: {port: 7}", "metrics: {port: 7, address: 127.0.0.2}"
+        made = plan(here, there + "\ndrain_seconds: 7")
+        self.assertEqual((made.applied, made.needs_restart), (("drain_seconds",), ("metrics.address",)))
+        self.assertEqual(made.config, parse(here + "\ndrain_seconds: 7", KINDS))
+        off = "metrics: {port: 7, address: 127.0.0.2, enabled: false}"
+        for before, after in (
+            (here, "metrics: {port: 7, address: 127.0.0.1}"),
+            (here, "metrics: {port: 8, address: 127.0.0.2}"),
+            (here, off),
+            (off, here),
+        ):
+            self.assertEqual(plan(before, after).needs_restart, (), after)
+
     def test_several_at_once(self) -> None:
         """What can be applied is, beside what cannot."""
         made = plan("api: {port: 1}", "api: {port: 2, token: t}\ntimeouts: {idle: 1s, header: 3s}\nhost_routing: true")
-        self.assertEqual(made.applied, ("api.token", "timeouts.header", "timeouts.idle"))
-        self.assertEqual(made.needs_restart, ("api.port", "host_routing"))
+        self.assertEqual(made.applied, ("api.token", "host_routing", "timeouts.header", "timeouts.idle"))
+        self.assertEqual(made.needs_restart, ("api.port",))
         assert made.config.api is not None
         self.assertEqual((made.config.api.port, made.config.api.token, made.config.timeouts.idle), (1, "t", 1))
 

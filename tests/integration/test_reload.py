@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
 from threading import Event, Thread
 
 from tests.integration.test_tls import HANDSHAKE, Application, TlsCase
-from tests.support import Process, free_port, script, wait_for
+from tests.support import Process, accepts, free_port, script, wait_for
 from tests.wire import ScriptedUpstream, Wire, connect, get
 
 PATIENCE_SECONDS = 30.0
@@ -17,13 +18,14 @@ _REQUESTS = 10
 
 
 class Client:
-    """Asks for `/` all the time, on one connection or on a new one each time."""
+    """Asks for `path` all the time, on one connection or on a new one each time."""
 
-    def __init__(self, case: ReloadTests, port: int, *, secure: bool, stays: bool) -> None:
+    def __init__(self, case: ReloadTests, port: int, *, secure: bool, stays: bool, path: str = "/") -> None:
         self._case = case
         self._port = port
         self._secure = secure
         self._stays = stays
+        self._path = path
         self.answers = 0
         self.failures: list[object] = []
         self._stop = Event()
@@ -40,7 +42,7 @@ class Client:
                 if not self._stays:
                     wire.close()
                     wire = self._connect()
-                answer = self._case.ask(wire)
+                answer = self._case.ask(wire, self._path)
                 if answer != (200, b"ok"):
                     self.failures.append(answer)
                 self.answers += 1
@@ -199,6 +201,89 @@ class ReloadTests(TlsCase):
         self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
         self.assertNotIn("Traceback", process.log)
 
+    def test_what_routes_mean_and_where_numbers_are(self) -> None:
+        """Hosts in keys, options of posted routes, and the numbers: all of it changes while requests are served."""
+        self.assert_meanings_change(workers=1)
+
+    def test_what_routes_mean_and_where_numbers_are_with_workers(self) -> None:
+        """For all of them at once; nobody is asked twice, and what each has counted is on the page."""
+        self.assert_meanings_change(workers=2)
+
+    def assert_meanings_change(self, workers: int) -> None:
+        upstream = ScriptedUpstream(self, Application())
+
+        def settings(route_options: str = "typed", more: str = "") -> str:
+            return (
+                "listeners: [{kind: http, port: 0}]\n"
+                f"api: {{port: 0, open: true, route_options: {route_options}}}\nroutes: {{/static: '{upstream.url}'}}\n"
+                f"workers: {workers}\nlog: {{access: off}}\n{more}"
+            )
+
+        process = self.serve(settings())
+        port, api_port = self.port_of(process, "Proxying http:"), self.port_of(process, "Proxy API at http:")
+
+        def statuses(host: str, path: str) -> set[int]:
+            """What many clients get: each of the workers takes some of them."""
+            found = set()
+            for _ in range(8):
+                wire = connect(port)
+                wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                found.add(int(wire.message()[0].split(b" ")[1]))
+                wire.close()
+            return found
+
+        def post(key: str, **options: object) -> int:
+            body = json.dumps({"target": upstream.url, **options}).encode()
+            wire = connect(api_port)
+            wire.send(
+                f"POST /api/routes{key} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
+            status = int(wire.message()[0].split(b" ")[1])
+            wire.close()
+            return status
+
+        self.assertEqual([post("/a.test/x"), post("/y", strip_prefix="maybe")], [201, 400])
+        self.assertEqual((statuses("a.test", "/x"), statuses("b.test", "/a.test/x")), ({404}, {200}))
+        static = Client(self, port, secure=False, stays=True, path="/static")
+        told = self.reload(process, settings(more="host_routing: true\n"))
+        self.assertIn("applied: host_routing", told)
+        self.assertEqual((statuses("a.test", "/x"), statuses("b.test", "/a.test/x")), ({200}, {404}))
+        self.assertEqual(post("/b.test/x"), 201)
+        self.assertEqual(statuses("b.test", "/x"), {200})
+        told = self.reload(process, settings("verbatim"))
+        self.assertIn("applied: api.route_options, host_routing", told)
+        self.assertEqual((statuses("a.test", "/x"), statuses("b.test", "/a.test/x")), ({404}, {200}))
+        self.assertEqual(post("/y", strip_prefix="maybe"), 201)
+        self.assertEqual(statuses("any.test", "/y"), {200})
+        told = self.reload(process, settings())
+        self.assertIn("the route /y of the API cannot stay: strip_prefix: expected true or false", told)
+        self.assertIn("the configuration stays as it was", told)
+        for names, counted in (
+            ("native", 'proxyd_requests_total{kind="forward",status_class="2xx"}'),
+            ("chp", "requests_web"),
+        ):
+            metrics_port = free_port()
+            more = f"metrics: {{port: {metrics_port}, names: {names}}}\n"
+            told = self.reload(process, settings("verbatim", more))
+            self.assertIn(f"Serve metrics at http://127.0.0.1:{metrics_port}/metrics", told)
+            before = self.number(metrics_port, counted)
+            self.assertEqual(statuses("any.test", "/static"), {200})
+            self.assertGreaterEqual(self.number(metrics_port, counted), before + 8)
+            self.assertIn(b" 404 ", get(api_port, "/metrics")[0])
+        told = self.reload(process, settings("verbatim"))
+        self.assertFalse(accepts(metrics_port))
+        self.assertIn(b" 200 ", get(api_port, "/metrics")[0])
+        static.end()
+        self.assertEqual(static.failures, [])
+        process.send(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
+        self.assertNotIn("Traceback", process.log)
+
+    def number(self, port: int, name: str) -> float:
+        """A number of the page of metrics."""
+        page = get(port, "/metrics")[1].decode()
+        return float(next(line for line in page.splitlines() if line.startswith(f"{name} ")).rpartition(" ")[2])
+
     def test_signals_in_a_row(self) -> None:
         """Each one is served, one after the other; one that comes at the end harms nobody."""
         process = self.serve("listeners: [{kind: http, port: 0}]\napi: off\n")
@@ -239,10 +324,10 @@ class ReloadTests(TlsCase):
         api = f"api: {{port: {free_port()}, token: {'t' * 32}}}\n"
         process = self.serve(listener + api)
         process.wait_for_log("Proxy API at", PATIENCE_SECONDS)
-        self.file.write_text(listener + api + "drain_seconds: 7\nhost_routing: true\n")
+        self.file.write_text(listener + api + "drain_seconds: 7\nstore: {kind: sqlite}\n")
         done = self.reload_command()
         self.assertEqual(
-            (0, "applied: drain_seconds\nchanged, but needs a restart: host_routing\n", ""),
+            (0, "applied: drain_seconds\nchanged, but needs a restart: store\n", ""),
             (done.returncode, done.stdout, done.stderr),
         )
         self.file.write_text(listener + api + "drain_seconds: 8\nroute_defaults: {upstream_tls: {ca: none.pem}}\n")

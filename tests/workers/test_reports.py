@@ -116,6 +116,20 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(ledger.gauges(gauges(0)), gauges(0))
         self.assertEqual((ledger.dropped_lines, ledger.lag), (3, 0.0))
 
+    def test_a_reload_that_changes_the_names(self) -> None:
+        """What ends after it is counted under the new ones."""
+        ledger = Ledger()
+        for _ in range(2):
+            ledger.note(1, travelled(Numbers(meters(2), stalls=1)))
+            ledger.left(1)
+        chp = ChpMeters()
+        chp.requests_web = 3
+        for _ in range(2):
+            ledger.note(2, travelled(Numbers(chp)))
+            ledger.left(2)
+        self.assertEqual(ledger.merged(ChpMeters()).requests_web, 6)
+        self.assertEqual(ledger.stalls, 2)
+
     def test_counters_of_other_names(self) -> None:
         """Those of configurable-http-proxy are summed, too, and the last durations of all are what quantiles are of."""
         several = [ChpMeters() for _ in range(3)]
