@@ -15,7 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import attrs
-from peers import CHECKOUT, Server, accepts, clean_environ, end, find_chp, find_system, free_port, output_of
+from peers import (
+    CHECKOUT,
+    Server,
+    accepts,
+    clean_environ,
+    end,
+    find_chp,
+    find_system,
+    free_port,
+    nginx_config,
+    output_of,
+)
 
 # How long a connection attempt may take.
 CONNECT_SECONDS = 1.0
@@ -30,21 +41,6 @@ state_directory: .
 """
 # As it streams, because otherwise it keeps whole bodies on disk, and one process, as the others.
 _NGINX = """
-daemon off;
-worker_processes 1;
-{user}
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-events {{ worker_connections 8192; }}
-http {{
-  access_log {directory}/access.log;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  scgi_temp_path {directory}/scgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  client_max_body_size 0;
-  keepalive_requests 1000000;
   proxy_http_version 1.1;
   proxy_request_buffering off;
   proxy_max_temp_file_size 0;
@@ -61,7 +57,6 @@ http {{
     location /refused {{ proxy_pass http://127.0.0.1:{refused}; }}
     location /hole {{ proxy_pass http://127.0.0.1:{hole}; }}
   }}
-}}
 """
 
 
@@ -148,8 +143,8 @@ def _command(name: str, directory: Path, places: Places, port: int, api_port: in
         (directory / "proxyd.yaml").write_text(_PROXYD.format(**values))
         return [sys.executable, "-m", "proxyd", "serve", "--config", "proxyd.yaml"]
     if name == "nginx":
-        user = "user root;" if os.geteuid() == 0 else ""  # its worker has to write into the directory
-        (directory / "nginx.conf").write_text(_NGINX.format(user=user, **values))
+        config = nginx_config(directory, _NGINX.format(**values), connections=8192)
+        (directory / "nginx.conf").write_text(config)
         return [str(find_system("nginx")), "-e", "stderr", "-c", f"{directory}/nginx.conf"]
     words = [str(shutil.which("node")), str(find_chp()), "--ip", "127.0.0.1", "--port", str(port)]
     words += ["--api-ip", "127.0.0.1", "--api-port", str(api_port), "--log-level", "error"]

@@ -33,11 +33,11 @@ _START_SECONDS = 60
 _NGINX = """
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
+{more}
 {user}
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 16384; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log {directory}/access.log;
   client_body_temp_path {directory}/body;
@@ -47,7 +47,7 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   keepalive_requests 1000000000;
   client_max_body_size 0;
-  {extra}
+  {section}
 }}
 """
 _NGINX_PROXY = """
@@ -361,9 +361,9 @@ class Bench:
             raise SystemExit("nginx is the upstream, and is not installed")
         directory = self._make_directory(name)
         port = free_port()
-        user = "user root;" if os.geteuid() == 0 else ""  # its worker has to write into the directory
         config = directory / "nginx.conf"
-        config.write_text(_NGINX.format(directory=directory, user=user, extra=section.format(port=port, **values)))
+        section = section.format(port=port, **values)
+        config.write_text(nginx_config(directory, section, connections=16384, more="worker_rlimit_nofile 20000;"))
         version = output_of(program, "-v").partition("/")[2]
         return self._start(name, version, port, core, program, "-e", "stderr", "-c", str(config), is_tls=is_tls)
 
@@ -476,6 +476,12 @@ def clean_environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def pinned(core: int | None, *words: str) -> list[str]:
     """The command line that runs `words` on one core; on any, when `core` is None."""
     return [*(("taskset", "--cpu-list", str(core)) if core is not None else ()), *words]
+
+
+def nginx_config(directory: Path, section: str, *, connections: int, more: str = "") -> str:
+    """The configuration of an nginx with one worker, whose files are in `directory`, and what is in its `http`."""
+    user = "user root;" if os.geteuid() == 0 else ""  # its worker has to write into the directory
+    return _NGINX.format(directory=directory, user=user, connections=connections, section=section, more=more)
 
 
 def find_system(name: str) -> str | None:
