@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from proxyd.core.changes import Change
 from proxyd.core.posted import RouteReader
@@ -18,7 +19,7 @@ class Rereading:
 
     def __init__(self, reader: RouteReader) -> None:
         self._reader = reader
-        self._known: dict[str, tuple[Route, Route]] = {}
+        self._known: dict[str, _Pair] = {}
 
     def prepare(self, routes: Iterable[Route]) -> None:
         """Read all of them; what is there already is not read a second time.
@@ -28,10 +29,10 @@ class Rereading:
         problems: list[Problem] = []
         for route in routes:
             known = self._known.get(route.key)
-            if known is not None and known[0] is route:
+            if known is not None and known.old is route:
                 continue
             try:
-                self._known[route.key] = route, self._reader.read_again(route)
+                self._known[route.key] = _Pair.of(route, self._reader.read_again(route))
             except RequestError as error:
                 problems.append(Problem(f"the route {route.key} of the API cannot stay: {error}"))
         if len(problems) > _MAX_PROBLEMS:
@@ -47,14 +48,22 @@ class Rereading:
 
         What moves goes first: another route may come to its place.
         """
-        pairs = [(route, self._known[route.key][1]) for route in routes]
-        moved = [old.key for old, new in pairs if _place(old) != _place(new)]
-        others = [(old.key, new) for old, new in pairs if old != new]
+        pairs = [pair for route in routes if (pair := self._known[route.key]).differs]
         return [
-            *(Change(revision, key, None) for key in moved),
-            *(Change(revision, key, new, last_activity(key)) for key, new in others),
+            *(Change(revision, pair.old.key, None) for pair in pairs if pair.moves),
+            *(Change(revision, pair.old.key, pair.new, last_activity(pair.old.key)) for pair in pairs),
         ]
 
 
-def _place(route: Route) -> tuple[str, tuple[str, ...]]:
-    return route.host, route.segments
+class _Pair(NamedTuple):
+    """A route as it was read, and as it is read now; compared before the change, which nothing comes between."""
+
+    old: Route
+    new: Route
+    differs: bool
+    moves: bool
+
+    @classmethod
+    def of(cls, old: Route, new: Route) -> _Pair:
+        moves = (old.host, old.segments) != (new.host, new.segments)
+        return cls(old, new, moves or old != new, moves)
