@@ -7,9 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,16 +22,13 @@ from proxyd import __version__
 from proxyd.api.resource import ApiLog
 from proxyd.api.rest import RestApi
 from proxyd.api.tokens import api_tokens, state_directory
-from proxyd.auth.reporting import activity_reports, is_reported_alike
+from proxyd.auth.reporting import activity_reports
+from proxyd.changeover import Changeover, route_reader
 from proxyd.compat.jsp import Imports
-from proxyd.config.loader import load
-from proxyd.config.types import read_posted_options
-from proxyd.core.posted import RouteReader
-from proxyd.core.reload import Report, plan_reload
-from proxyd.core.rereading import Rereading
+from proxyd.core.reload import Report
 from proxyd.core.table import RouteTable
-from proxyd.errors import ConfigError, ListenError, OptionError, Problem, StoreError, TlsError
-from proxyd.garbage import Exemptions, end_without_looking, exempt_many
+from proxyd.errors import ListenError, OptionError, StoreError, TlsError
+from proxyd.garbage import Exemptions, end_without_looking
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IRouteStore
@@ -42,7 +38,7 @@ from proxyd.logs import LineWriter, LogObserver
 from proxyd.model.routes import Route
 from proxyd.model.settings import ApiSettings, Config
 from proxyd.monitoring import Monitoring
-from proxyd.reload import Reloads, Take
+from proxyd.reload import Reloads
 from proxyd.stores.environment import StoreEnvironment
 from proxyd.supervisor.supervisor import Supervisor
 from proxyd.system.activation import InheritedSockets
@@ -91,20 +87,18 @@ class ProxyService(Service):
     ) -> None:
         self._front = front
         self._cookie_key = cookie_key
-        self._config = config
+        self.config = config
         self._kinds = kinds
         self._reactor = reactor
         self._environ = environ
-        self._imports = imports or Imports(environ)
         self._file = file
-        self._place = None if file is None else file.absolute()  # twistd may change the directory
         self._initial_routes = initial_routes
         self.writer = LineWriter(sys.stdout.fileno(), reactor)
         self._observer: LogObserver | None = None
         self._access_writer: LineWriter | None = None
         self._dropped_before = 0
         self.table = RouteTable()
-        self._static_routes: Mapping[str, Route] = {}
+        self.static_routes: Mapping[str, Route] = {}
         self.feed = ReplicatedFeed(self.table, reactor, WallClock(reactor).seconds)
         self._exemptions = Exemptions(lambda: self.table.version)
         self.reader = route_reader(config, kinds)
@@ -122,15 +116,23 @@ class ProxyService(Service):
         self.crew: Crew | None = None
         self._ledger = Ledger()
         self.supervisor: Supervisor | None = None
-        self._activity = Activity(time.time, config.activity.ignore)
-        self._reports: ActivityReports | None = None
-        self._rest: RestApi | None = None
-        self._reloads = Reloads(self._prepare, reactor, self._reload_began, self._reload_done)
+        self.activity = Activity(time.time, config.activity.ignore)
+        self.reports: ActivityReports | None = None
+        self.rest: RestApi | None = None
+        changeover = Changeover(
+            self,
+            kinds,
+            reactor,
+            place=None if file is None else file.absolute(),  # twistd may change the directory
+            environ=environ,
+            imports=imports or Imports(environ),
+        )
+        self._reloads = Reloads(changeover.prepare, reactor, self._reload_began, self._reload_done)
 
     def observer(self) -> LogObserver:
         """What writes the events of this process."""
         if self._observer is None:
-            log = self._config.log
+            log = self.config.log
             colors = os.isatty(sys.stdout.fileno())
             self._observer = LogObserver(self.writer.write, log.format, log.level, colors=colors)
         return self._observer
@@ -158,7 +160,7 @@ class ProxyService(Service):
         `OptionError` for what should be in the environment, and `OSError` for a file that cannot be read or written; a
         store that fails later, when the reactor runs, ends the process.
         """
-        config = self._config
+        config = self.config
         leave_last_words()
         keep_steady(self._reactor)
         end_without_looking()
@@ -166,8 +168,8 @@ class ProxyService(Service):
         self._opened = time.monotonic()
         self.writer.told_of_drops = self._tell_of_drops
         self.supervisor = self._make_supervisor(config)
-        self._static_routes = static_routes(config)
-        self.feed.set_static(self._static_routes.values())
+        self.static_routes = static_routes(config)
+        self.feed.set_static(self.static_routes.values())
         store = self.store = self._make_store()
         self._access_writer = self._open_access_file(config)
         stalls = self._stalls = StallWatch(self._reactor, config.log.stall_after, self._make_stall_log())
@@ -175,7 +177,7 @@ class ProxyService(Service):
         monitoring = self.monitoring = Monitoring(
             config, self._ledger, stalls=lambda: stalls.count, dropped_lines=self._dropped_lines
         )
-        self._reports = self._make_reports(config)
+        self.reports = self.make_reports(config)
         state = state_directory(config.state_directory, self._environ)
         count = worker_count(config)
         if count > 1:
@@ -187,7 +189,7 @@ class ProxyService(Service):
                 self._reactor,
                 self.feed,
                 self.supervisor,
-                self._activity,
+                self.activity,
                 self._ledger,
                 state=state,
                 environ=self._environ,
@@ -205,7 +207,7 @@ class ProxyService(Service):
             front=self._front,
             cookie_key=self._cookie_key,
             environ=self._environ,
-            touch_of=self._activity.touch_of,
+            touch_of=self.activity.touch_of,
         )
         monitoring.attach(data_path, self.supervisor, self.crew)
         if config.api is not None:
@@ -234,9 +236,6 @@ class ProxyService(Service):
             environ=self._environ,
             open_files=self.open_files_limit[0] if self.open_files_limit else 0,
         )
-
-    def _make_reports(self, config: Config) -> ActivityReports | None:
-        return activity_reports(config, self._environ, self._reactor, lambda: self._activity.last)
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:
@@ -276,7 +275,7 @@ class ProxyService(Service):
             facts.append(f"event loop: at most {lag.seconds:.3f} s late, stalls: {self._stalls.count}")
         dropped = self.writer.dropped + (self._access_writer.dropped if self._access_writer is not None else 0)
         facts.append(f"lines of the logs dropped: {dropped}")
-        dump_state(self.data_path, facts, self._config.log.level)
+        dump_state(self.data_path, facts, self.config.log.level)
         if self.crew is not None:
             self.crew.dump_state()
 
@@ -291,15 +290,15 @@ class ProxyService(Service):
         self._log.error("a log cannot be written, and lines are lost: {error}", error=error)
 
     def _make_stall_log(self) -> Logger:
-        log = self._config.log
+        log = self.config.log
         observer = self._stall_observer = LogObserver(self.writer.write_from_thread, log.format, log.level)
         return Logger(namespace="proxyd.system.stalls", observer=observer)
 
     def _make_store(self) -> IRouteStore:
         directory = Path() if self._file is None else self._file.parent
-        state = state_directory(self._config.state_directory, self._environ)
+        state = state_directory(self.config.state_directory, self._environ)
         environment = StoreEnvironment(WallClock(self._reactor), directory, self.reader, self.table.get, state)
-        section = self._config.store
+        section = self.config.store
         store: IRouteStore = self._kinds.of_config(section).build(section, environment)
         return store
 
@@ -329,8 +328,8 @@ class ProxyService(Service):
             self._announce(data_path)
             self._reloads.begin()
             self._reactor.callWhenRunning(self._begin_servers)
-            if self._reports is not None:
-                self._reports.start()
+            if self.reports is not None:
+                self.reports.start()
             # Not before the reactor turns, and the rest of the start has gone well.
             self._reactor.callLater(0, self._notify_ready)
 
@@ -377,7 +376,7 @@ class ProxyService(Service):
                 self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
-        routes = self._config.routes
+        routes = self.config.routes
         for key, spec in islice(routes.items(), _MAX_ANNOUNCED):
             url = public.replace("*", "localhost") + key if key.startswith("/") else f"http://{key}"
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
@@ -391,8 +390,8 @@ class ProxyService(Service):
         store: IRouteStore,
         monitoring: Monitoring,
     ) -> HttpListener:
-        config = self._config
-        rest = self._rest = RestApi(
+        config = self.config
+        rest = self.rest = RestApi(
             config,
             api_tokens(api, state_directory(config.state_directory, self._environ), self._environ),
             self._kinds,
@@ -435,147 +434,16 @@ class ProxyService(Service):
         if self.monitoring is not None:
             self.monitoring.reload_done(applied=report.is_good)
 
-    def _prepare(self) -> Take:
-        """Read and try everything that another configuration needs; called on a thread.
+    def make_reports(self, config: Config) -> ActivityReports | None:
+        """What tells the Hub of activity; it does not yet."""
+        return activity_reports(config, self._environ, self._reactor, lambda: self.activity.last)
 
-        Raises `ConfigError`, `TlsError` and `OSError`.
-        """
-        running, data_path = self._config, self.data_path
-        if data_path is None:
-            raise ConfigError([Problem("proxyd is ending")])
-        wanted = running
-        if self._place is not None:
-            wanted = self._imports.complete(load(self._place, self._kinds, self._environ), self._warn_from_thread)
-        plan = plan_reload(running, wanted)
-        config = plan.config
-        directory = config.errors.directory
-        if directory and directory != running.errors.directory and not Path(directory).is_dir():
-            raise ConfigError([Problem("there is no such directory", "errors.directory", directory)])
-        known = self._static_routes
-        routes = static_routes(config, running, known)
-        take_data_path = data_path.prepare(config, plan.new_listeners)
-        take_tls = self.api.prepare(config.api.tls) if self.api is not None and config.api is not None else None
-        take_reports = self._prepare_reports(config)
-        rereading = None
-        reader = route_reader(config, self._kinds)
-        if reads_otherwise(config, running):
-            rereading = Rereading(reader)
-            rereading.prepare(self.table.posted_routes)
-
-        def take() -> Report:
-            if rereading is not None:
-                rereading.prepare(self.table.posted_routes)  # those that have come since
-            opened = None if self.monitoring is None else self.monitoring.open(config)
-            try:
-                access_writer = self._take_files(config)
-            except OSError:
-                if opened is not None:
-                    opened.close()
-                raise
-            take_reports()
-            self._take_monitoring(config, opened)
-            take_data_path(access_writer, None if self.monitoring is None else self.monitoring.meters)
-            if take_tls is not None:
-                take_tls()
-            self._static_routes = routes
-            self.feed.set_static(routes.values())
-            if rereading is not None:
-                self._read_again(rereading, reader)
-            exempt_many(len(routes))
-            return Report(plan.applied, plan.needs_restart)
-
-        crew = self.crew
-        carry_out = take if crew is None else partial(self._take_everywhere, crew, config, crew.pack(config), take)
-        return carry_out if rereading is None else partial(self._take_and_read_again, carry_out)
-
-    async def _take_everywhere(self, crew: Crew, config: Config, packed: bytes, take: Callable[[], Report]) -> Report:
-        """Carry a reload out here and in all workers, or nowhere.
-
-        Raises `OSError` and `ConfigError`; nothing has changed then.
-        """
-        problems = await crew.prepare(packed)
-        if self.crew is not crew:
-            problems = (Problem("proxyd is ending"),)
-        if problems:
-            return Report(problems=problems)
-        try:
-            report = take()
-        except (ConfigError, OSError):
-            crew.forget()
-            raise
-        await crew.take(config, packed)
-        return report
-
-    async def _take_and_read_again(self, carry_out: Take) -> Report:
-        """Carry a reload out while nobody changes routes of the API, and bring in what they mean from then on.
-
-        Raises what `carry_out` raises; nothing has changed then.
-        """
-
-        async def work() -> Report:
-            version = self.reader.version
-            try:
-                taken = carry_out()
-                return taken if isinstance(taken, Report) else await taken
-            finally:
-                if self.reader.version != version:
-                    await self.feed.release()
-
-        return await (work() if self._rest is None else self._rest.alone(work))
-
-    def _read_again(self, rereading: Rereading, reader: RouteReader) -> None:
-        """Have posted routes as `reader` reads them; they are in the table when the feed is released."""
-        self.reader.read_as(reader)
-        if self._rest is not None:
-            self._rest.become(is_chp=reader.read_options is None)
-        table = self.table
-
-        def last_activity(key: str) -> float | None:
-            entry = table.get(key)
-            return None if entry is None else entry.last_activity
-
-        self.feed.hold()
-        for change in rereading.changes(table.posted_routes, table.revision, last_activity):
-            self.feed.take(change)
-
-    def _take_monitoring(self, config: Config, opened: HttpListener | None) -> None:
-        monitoring = self.monitoring
-        if monitoring is None:
-            return
-        monitoring.take(config, opened)
-        if self._rest is not None:
-            self._rest.show(monitoring.of_api, monitoring.count)
-        if self.api is not None:
-            self.api.site.meters = None if monitoring.meters is None else monitoring.meters.api
-
-    def _prepare_reports(self, config: Config) -> Callable[[], None]:
-        """Look at what reports of activity need; those that go on as they are keep their pace."""
-        if is_reported_alike(self._config, config):
-            return lambda: None
-        try:
-            reports = self._make_reports(config)
-        except OptionError as error:
-            raise ConfigError([Problem(str(error), ".".join(map(str, error.path)))]) from None
-
-        def take() -> None:
-            self._activity.ignore(config.activity.ignore)
-            before, self._reports = self._reports, reports
-            if before is not None:
-                before.stop()
-            if reports is not None:
-                reports.start()
-
-        return take
-
-    def _warn_from_thread(self, words: str) -> None:
-        self._reactor.callFromThread(self._log.warn, "{words}", words=words)
-
-    def _take_files(self, config: Config) -> LineWriter:
-        """Have what `config` says, but for the data path; gives back the writer of the access log.
+    def take_files(self, config: Config) -> LineWriter:
+        """Have the tokens, files and logs of `config`; gives back the writer of the access log.
 
         Raises `OSError`; nothing has changed then.
         """
-        running = self._config
+        running = self.config
         tokens = None
         if config.api is not None and (config.api, config.state_directory) != (running.api, running.state_directory):
             tokens = api_tokens(config.api, state_directory(config.state_directory, self._environ), self._environ)
@@ -589,7 +457,7 @@ class ProxyService(Service):
             raise
         if config.pid_file != running.pid_file:
             self._remove_pid_file()
-        self._config = config
+        self.config = config
         for observer in (self.observer(), self._stall_observer):
             if observer is not None:
                 observer.configure(config.log.format, config.log.level)
@@ -599,8 +467,8 @@ class ProxyService(Service):
         if before is not None:
             self._dropped_before += before.dropped
             before.close(0)  # what it has goes on being written, without us
-        if self._rest is not None:
-            self._rest.take(config, tokens)
+        if self.rest is not None:
+            self.rest.take(config, tokens)
         return access_writer or self.writer
 
     # Stopping.
@@ -621,7 +489,7 @@ class ProxyService(Service):
             signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry, data_path))
         if self.crew is not None:
             self.crew.announce_end()
-        done = data_path.announce_end(self._config.drain_delay_seconds)
+        done = data_path.announce_end(self.config.drain_delay_seconds)
         done.addCallback(self._stop_listening)
         done.addCallback(lambda _: self._drain(data_path))
         done.addCallback(lambda _: self._stop_servers())
@@ -629,13 +497,13 @@ class ProxyService(Service):
         return done
 
     def _stop_listening(self, _: object) -> Deferred[None] | None:
-        if self._rest is not None:
-            self._rest.end_streams()
+        if self.rest is not None:
+            self.rest.end_streams()
         return None if self.data_path is None else self.data_path.stop_listening()
 
     def _drain(self, data_path: DataPath) -> Deferred[None]:
         """Finish what is being served, here and elsewhere."""
-        seconds = self._config.drain_seconds
+        seconds = self.config.drain_seconds
         if self.crew is None:
             return data_path.drain(seconds)
         return gatherResults([data_path.drain(seconds), self.crew.drain(seconds)]).addCallback(lambda _: None)
@@ -658,10 +526,10 @@ class ProxyService(Service):
         crew, self.crew = self.crew, None
         if crew is not None:
             crew.close()
-        if self._rest is not None:
-            self._rest.end_streams()
-        if self._reports is not None:
-            self._reports.stop()
+        if self.rest is not None:
+            self.rest.end_streams()
+        if self.reports is not None:
+            self.reports.stop()
         supervisor, self.supervisor = self.supervisor, None
         if supervisor is not None:
             supervisor.close()
@@ -683,22 +551,10 @@ class ProxyService(Service):
 
     def _remove_pid_file(self) -> None:
         """Remove it if it is ours: it may be that of a process whose port was busy when we started."""
-        path = Path(self._config.pid_file)
+        path = Path(self.config.pid_file)
         with suppress(OSError):
-            if self._config.pid_file and path.read_bytes() == str(os.getpid()).encode():
+            if self.config.pid_file and path.read_bytes() == str(os.getpid()).encode():
                 path.unlink()
-
-
-def route_reader(config: Config, kinds: Kinds) -> RouteReader:
-    """What reads posted routes."""
-    typed = config.api is None or config.api.route_options == "typed"
-    return RouteReader(config.host_routing, partial(read_posted_options, kinds=kinds) if typed else None)
-
-
-def reads_otherwise(config: Config, running: Config) -> bool:
-    """Whether keys and members of posted routes mean something else."""
-    facts = ((each.host_routing, each.api and each.api.route_options) for each in (config, running))
-    return next(facts) != next(facts)
 
 
 def complain(error: BaseException | None) -> None:

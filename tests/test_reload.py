@@ -320,7 +320,7 @@ class ApplicationTests(ReloadCase):
         """The next end takes as long as the file says now."""
         service = self.serve("")
         self.applied(service, "drain_seconds: 7")
-        self.assertEqual(service._config.drain_seconds, 7)
+        self.assertEqual(service.config.drain_seconds, 7)
 
     def test_the_watch_for_stalls(self) -> None:
         """It goes by another time, and writes in another form; what it has counted stays."""
@@ -344,24 +344,24 @@ class ApplicationTests(ReloadCase):
         """They begin, change and end; without a change of theirs, they keep their pace."""
         settings = "activity: {url: http://127.0.0.1:1/a, token: secret, interval: %s, ignore: [%s]}"
         service = self.serve("")
-        self.assertIsNone(service._reports)
+        self.assertIsNone(service.reports)
         self.applied(service, settings % ("60s", "/quiet"))
-        reports = service._reports
+        reports = service.reports
         assert reports is not None
         self.assertEqual(reports._interval, 60)
-        self.assertIsNone(service._activity.touch_of(b"/quiet"))
+        self.assertIsNone(service.activity.touch_of(b"/quiet"))
         self.applied(service, settings % ("60s", "/quiet") + "\ndrain_seconds: 7")
-        self.assertIs(service._reports, reports)
+        self.assertIs(service.reports, reports)
         self.applied(service, settings % ("90s", "/other") + "\ndrain_seconds: 7")
         self.assertEqual((reports._call is not None and reports._call.active(), reports._interval), (False, 0))
-        assert service._reports is not None
-        self.assertEqual(service._reports._interval, 90)
-        self.assertIsNotNone(service._activity.touch_of(b"/quiet"))
+        assert service.reports is not None
+        self.assertEqual(service.reports._interval, 90)
+        self.assertIsNotNone(service.activity.touch_of(b"/quiet"))
         report = self.reload(service, "activity: {url: http://127.0.0.1:1/a}\ndrain_seconds: 7")
         self.assertIn("activity.token: is needed", str(report.problems[0]))
-        self.assertIsNotNone(service._reports)
+        self.assertIsNotNone(service.reports)
         self.applied(service, "drain_seconds: 7")
-        self.assertIsNone(service._reports)
+        self.assertIsNone(service.reports)
 
     def test_the_mode_of_a_socket(self) -> None:
         """Is that of the file, or what the umask leaves; a socket that somebody has removed harms nobody."""
@@ -447,7 +447,7 @@ class ApplicationTests(ReloadCase):
         (self.directory / "taken").mkdir()
         report = self.reload(service, "metrics: {socket: taken}\ndrain_seconds: 7")
         self.assertEqual((report.applied, len(report.problems), report.problems[0].path), ((), 1, "metrics"))
-        self.assertEqual(service._config.drain_seconds, 30)
+        self.assertEqual(service.config.drain_seconds, 30)
         self.assertEqual(self.ask(service, 1, "GET /metrics")[0], 200)
         report = self.reload(service, "metrics: {socket: free.sock}\nlog: {access_file: none/access.log}")
         self.assertEqual(len(report.problems), 1)
@@ -511,7 +511,7 @@ class ApplicationTests(ReloadCase):
         report = self.reload(service, "drain_seconds: 7")
         words = "the route /a of the API cannot stay: strip_prefix: expected true or false, got 'maybe'"
         self.assertEqual([str(problem) for problem in report.problems], [words])
-        self.assertEqual(service._config.drain_seconds, 30)
+        self.assertEqual(service.config.drain_seconds, 30)
         self.ask(service, 1, "DELETE /api/routes/a")
         self.assertEqual(self.applied(service, "drain_seconds: 7"), ("api.route_options", "drain_seconds"))
 
@@ -602,12 +602,12 @@ class RefusalTests(ReloadCase):
         entry = service.table.get("/a")
         assert entry is not None
         entry.resource = held
-        config = service._config
+        config = service.config
         names = sorted(path.name for path in self.directory.iterdir())
         report = self.reload(service, settings + "\nroutes: {/b: http://b.test}\ndrain_seconds: 7\n")
         problems = [str(problem).replace(f"{self.directory}/", "") for problem in report.problems]
         self.assertEqual((report.applied, report.needs_restart, problems), ((), (), list(words)))
-        self.assertIs(service._config, config)
+        self.assertIs(service.config, config)
         self.assertEqual((self.keys(service), entry.resource), (["/a"], held))
         self.assertEqual(sorted(path.name for path in self.directory.iterdir()), names)
         assert service.monitoring is not None
