@@ -33,9 +33,10 @@ _FIRST_READ = 16 * 1024
 _GROWTH = 4
 # More than that is sent at once: so much from each of many senders would be much memory.
 _MAX_HELD_BACK = 16 * 1024
-# How much is spliced at once, as long as the target takes all of it. What it does not take has to be copied, and held.
+# How much is spliced at once, as long as the target takes all of it. What it does not take has to be copied, and held:
+# 1 MiB is 8 % cheaper, and too much memory with many clients that stop reading; 256 KiB is a third dearer (2026-11-30).
 _FIRST_SPLICE = 256 * 1024
-_MOST_SPLICE = 1024 * 1024
+_MOST_SPLICE = 512 * 1024
 _LEAST_SPLICE = 64 * 1024
 # What says that there is no splicing, and nothing of the connection: a kernel or a filter of system calls that does
 # not know it, or no descriptors left for the pipe.
