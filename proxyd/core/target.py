@@ -19,9 +19,13 @@ _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOTS = {b".": 1, b"%2e": 1, b"..": 2, b".%2e": 2, b"%2e.": 2, b"%2e%2e": 2}
 
 
-def plain_target(target: bytes) -> tuple[bytes, bytes, tuple[str, ...]] | None:
-    """What `split_target`, `decode_path` and `key_of` make of a target, if it is a plain path; None for all others."""
-    return None if scan.plain_target is None else scan.plain_target(target)
+def not_plain(_: bytes) -> tuple[bytes, bytes, tuple[str, ...]] | None:
+    """Take no target for a plain one."""
+    return None
+
+
+plain_target = scan.plain_target or not_plain
+"""What `split_target`, `decode_path` and `key_of` make of a target, if it is a plain path; None for all others."""
 
 
 def split_target(target: bytes, *, lenient: bool = False) -> tuple[bytes, bytes]:

@@ -281,9 +281,9 @@ class Exchange:
     def _release(self) -> None:
         """Let go of the upstream: its response is complete."""
         connection = self._connection
+        self._connection = None
         if connection is None:
             return
-        self._connection = None
         if self._is_sending:
             # An early answer: the rest of the body has nowhere to go.
             self._is_sending = False

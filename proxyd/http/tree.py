@@ -138,15 +138,15 @@ class RouteTree(StreamingResource):
             self._meters.request_came(head)
         if self.gate is not None:
             self.gate.enter(request)
-        if target[:1] != b"/" or head.method == b"CONNECT":
-            if self._answers_itself(request):
-                return
-            if not self._lenient:
-                head.host = authority_of(target) or head.host  # RFC 9112 §3.2.2
         plain = plain_target(target)
-        if plain is not None:
+        if plain is not None and head.method != b"CONNECT":
             request.path, request.query, segments = plain
         else:
+            if target[:1] != b"/" or head.method == b"CONNECT":
+                if self._answers_itself(request):
+                    return
+                if not self._lenient:
+                    head.host = authority_of(target) or head.host  # RFC 9112 §3.2.2
             try:
                 request.path, request.query = split_target(target, lenient=self._lenient)
             except RequestError:

@@ -159,8 +159,9 @@ class DataPathTransport(tcp.Connection):
 
     def flush(self) -> None:
         """Send what was held back."""
-        if self._held_back:
-            data, self._held_back = self._held_back, b""
+        data = self._held_back
+        if data:
+            self._held_back = b""
             self._send(data)
 
     def _send(self, data: bytes) -> None:

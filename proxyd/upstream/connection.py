@@ -95,6 +95,7 @@ class UpstreamConnection(SplicingProtocol):
     _body: Body
     _interim = 0
     _keep_alive = False
+    is_reusable = False  # whether another request may be sent now: the response is complete, and more may follow
     _is_paused = False
     _response_seconds = 0.0
     _idle_seconds = 0.0
@@ -121,10 +122,12 @@ class UpstreamConnection(SplicingProtocol):
         """
         pool = self.pool
         self._state = _HEAD
+        self.is_reusable = False
         self._receiver = receiver
         self._limits = pool.limits
         self._method = method
-        self._interim = 0
+        if self._interim:
+            self._interim = 0
         self._response_seconds = response_seconds
         self._idle_seconds = idle_seconds
         if complete:
@@ -152,11 +155,6 @@ class UpstreamConnection(SplicingProtocol):
         if self._state is _HEAD:
             self.pool.deadlines.clear(self)
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether another request may be sent, once the response is complete."""
-        return self._state is _IDLE and self._keep_alive
-
     def is_stale(self) -> bool:
         """Whether the upstream has closed the idle connection, or sent something, and we have not read that yet."""
         return not self.transport.is_quiet()
@@ -173,6 +171,7 @@ class UpstreamConnection(SplicingProtocol):
 
     def _end(self) -> None:
         self._state = _ENDED
+        self.is_reusable = False
         self.pool.deadlines.forget(self)
         self.pool.ended(self)
 
@@ -234,7 +233,8 @@ class UpstreamConnection(SplicingProtocol):
                 else:
                     self._buffer = data
                 return
-            self._buffer = b""
+            if self._buffer:
+                self._buffer = b""
             try:
                 head = self.pool.reader.read(data[:end])
             except MalformedHeadError as error:
@@ -302,8 +302,7 @@ class UpstreamConnection(SplicingProtocol):
         self._state = _IDLE
         self.served += 1
         self.deadline = None
-        if rest:
-            self._keep_alive = False
+        self.is_reusable = self._keep_alive and not rest
 
     def _fail(self, error: UpstreamError) -> None:
         answered = self._state is _BODY or self._has_answered

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.core import scan
 from proxyd.core.head import HeadLimits, RequestHead, RequestReader, ResponseHead
-from proxyd.core.target import decode_path, key_of, plain_target, split_target
+from proxyd.core.target import decode_path, key_of, not_plain, plain_target, split_target
 from tests.core.feeding import damaged_heads
 from tests.core.heads import (
     GOOD_REQUESTS,
@@ -55,7 +55,7 @@ class BuiltTests(SynchronousTestCase):
         importlib.reload(scan)
         self.assertEqual([scan.read_request, scan.read_response, scan.plain_target, scan.combined_line], [None] * 4)
         self.assertEqual(RequestReader(HeadLimits()).read(_BROWSER).host, b"hub.example.org:8443")
-        self.assertIsNone(plain_target(b"/a"))
+        self.assertIsNone(not_plain(b"/a"))
 
 
 class HeadTests(SynchronousTestCase):
