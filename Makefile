@@ -71,7 +71,7 @@ $(VENV)/python:
 	$(BIN)/pip install --quiet --upgrade 'pip>=24' 'setuptools>=77'
 	touch $@
 
-$(VENV)/installed: $(VENV)/python pyproject.toml setup.py proxyd/core/_scan.c
+$(VENV)/installed: $(VENV)/python pyproject.toml setup.py proxyd/core/_scan.c proxyd/net/_round.c
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -112,6 +112,8 @@ class WholeExchanges:
         main = MainReactor()
         data_path = DataPath(Config(), KINDS, table, main, access_writer=Forgetful(), meters=Meters())
         self._reactor = data_path.reactor
+        # What is compiled would look for sockets.
+        self._reactor._is_compiled = False
         self._reactor._epoll.close()
         self._epoll = self._reactor._epoll = MemoryEpoll()  # type: ignore[assignment]
         self._sockets: list[MemorySocket] = []

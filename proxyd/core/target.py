@@ -24,7 +24,7 @@ def not_plain(_: bytes) -> tuple[bytes, bytes, tuple[str, ...]] | None:
     return None
 
 
-plain_target = scan.plain_target or not_plain
+plain_target = not_plain if scan.plain_target is None else scan.plain_target
 """What `split_target`, `decode_path` and `key_of` make of a target, if it is a plain path; None for all others."""
 
 

@@ -21,6 +21,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.net.splicing import SplicePipe
+from proxyd.net.tcp import PLAIN_KINDS
+
+try:
+    from proxyd.net import _round
+except ImportError:
+    _round = None  # type: ignore[assignment]  # there was no compiler
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
@@ -49,8 +55,9 @@ class DataPathReactor:
 
     _log = Logger()
 
-    def __init__(self, main: Any) -> None:
+    def __init__(self, main: Any, *, compiled: bool = True) -> None:
         self._main = main
+        self._is_compiled = compiled and _round is not None
         self._epoll = select.epoll()
         self._masks: dict[int, int] = {}
         self._selectables: dict[int, Any] = {}
@@ -159,56 +166,69 @@ class DataPathReactor:
         An event only tells which descriptor to look at: the descriptor may have been closed, and its number used
         again, earlier in the same round. What is true comes out of `recv` and `send`.
         """
-        selectable_at = self._selectables.get
-        masks = self._masks
         poll = self._epoll.poll
         deadline = self.seconds() + _WAKE_UP_SECONDS
-        selectable: Any
         for _ in range(_POLLS):
             events = poll(0, _EVENTS)
             outbox = self.outbox = []
-            for fd, event in events:
-                selectable = selectable_at(fd)
-                if selectable is None:
-                    continue
-                reads = event == _IN and masks[fd] & _IN  # and nothing else: so it is nearly always
-                try:
-                    if reads:
-                        why = selectable.doRead()
-                    else:
-                        why, reads = self._look_at(fd, event, selectable)
-                    if why is None:
-                        continue
-                except BaseException as error:  # noqa: BLE001  # one connection's fault must not end the others
-                    self._log.failure("unexpected error on {peer}", peer=selectable)
-                    why = error
-                self._disconnect(selectable, why, half=bool(reads))
-            self.outbox = None
-            if outbox:
-                self._flush(outbox)
+            try:
+                self._deal_with(events)
+            finally:
+                self.outbox = None
+                if outbox:
+                    self._send_all(outbox)
             if len(events) < _EVENTS or self.seconds() > deadline:
                 return
 
-    def _look_at(self, fd: int, event: int, selectable: Any) -> tuple[BaseException | None, int]:
-        """Read, write or look for the end, as is asked for; why it ended, if it did, and whether reading told so."""
-        mask = self._masks[fd]
-        reads = mask & _IN and event & _READABLE
-        why = selectable.doRead() if reads else None
-        if why is None:
-            # Reading may have closed it, and somebody else may have its number now.
-            if event & _WRITABLE and self._masks.get(fd, 0) & _OUT and self._selectables[fd] is selectable:
-                return selectable.doWrite(), 0
-            if not reads and mask & _PEER_CLOSED:
-                return selectable.peer_closed(), 0
-        return why, reads
+    def _deal_with(self, events: list[tuple[int, int]]) -> None:
+        if self._is_compiled:
+            _round.deal_with(
+                events, self._selectables, self._masks, PLAIN_KINDS, self._look_at, self._failed, self._ended
+            )
+            return
+        for fd, event in events:
+            self._look_at(fd, event)
 
-    def _flush(self, outbox: list[Any]) -> None:
+    def _send_all(self, outbox: list[Any]) -> None:
+        if self._is_compiled:
+            _round.send_all(outbox, PLAIN_KINDS, self._failed)
+            return
         for transport in outbox:
             try:
                 transport.flush()
-            except Exception as error:  # noqa: BLE001  # as above
-                self._log.failure("unexpected error when sending to {peer}", peer=transport)
-                self._disconnect(transport, error, half=False)
+            except Exception as error:  # noqa: BLE001  # one connection's fault must not end the others
+                self._failed(transport, error)
+
+    def _look_at(self, fd: int, event: int) -> None:
+        """Read, write or look for the end, as is asked for."""
+        selectable: Any = self._selectables.get(fd)
+        if selectable is None:
+            return
+        mask = self._masks[fd]
+        reads = mask & _IN and event & _READABLE
+        try:
+            why = selectable.doRead() if reads else None
+            if why is None:
+                # Reading may have closed it, and somebody else may have its number now.
+                if event & _WRITABLE and self._masks.get(fd, 0) & _OUT and self._selectables[fd] is selectable:
+                    reads = 0
+                    why = selectable.doWrite()
+                elif not reads and mask & _PEER_CLOSED:
+                    why = selectable.peer_closed()
+        except BaseException as error:  # noqa: BLE001  # one connection's fault must not end the others
+            self._failed(selectable, error)
+            return
+        if why is not None:
+            self._disconnect(selectable, why, half=bool(reads))
+
+    def _ended(self, transport: Any, is_lost: bool) -> None:
+        """There is nothing more to read from it."""
+        self._disconnect(transport, CONNECTION_LOST if is_lost else CONNECTION_DONE, half=True)
+
+    def _failed(self, selectable: Any, error: BaseException) -> None:
+        """A mistake of ours, or of a protocol: it ends the one connection."""
+        self._log.failure("unexpected error on {peer}", failure=Failure(error), peer=selectable)
+        self._disconnect(selectable, error, half=False)
 
     def _disconnect(self, selectable: Any, why: BaseException, *, half: bool) -> None:
         """End a descriptor; `half` if it was the reading of it that ended."""

@@ -171,10 +171,23 @@ class DataPathTransport(tcp.Connection):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self._break()
-            return
+            sent = -1
         if sent < len(data):
-            self._write_later(data[sent:])
+            self.sent(data, sent)
+
+    # What a compiled round asks for.
+
+    def received(self, data: bytes) -> None:
+        """A first read has come back full: there is probably more."""
+        self._next_read = _FIRST_READ * _GROWTH
+        self.protocol.dataReceived(data)
+
+    def sent(self, data: bytes, count: int) -> None:
+        """No more than `count` bytes of `data` have left, -1: it cannot be sent at all."""
+        if count < 0:
+            self._break()
+        else:
+            self._write_later(data[count:])
 
     def writeSequence(self, iovec: Any) -> None:
         """Write the pieces as one."""
@@ -424,6 +437,10 @@ class DataPathClient(DataPathTransport, tcp.Client):
 
 class DataPathUnixClient(DataPathTransport, unix.Client):
     """A connection to an upstream over a unix socket."""
+
+
+PLAIN_KINDS = (DataPathServer, DataPathUnixServer, DataPathClient, DataPathUnixClient)
+"""Those that may be read from, and sent to, without being asked: their bytes are on the socket as they are."""
 
 
 class DataPathConnector(tcp.Connector):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import socket
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed  # noqa: TID251  # the data path hangs on a real one
@@ -18,7 +21,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from proxyd.net.reactor import DataPathReactor
+from proxyd.net.reactor import DataPathReactor, _round
 from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathPort, DataPathServer, DataPathUnixServer
 from proxyd.testing.transports import MemoryTransport
 
@@ -330,8 +333,10 @@ class _Watched:
 class RealTransportCase(TestCase):
     """Connections on a data path's reactor of their own."""
 
+    compiled = True
+
     def setUp(self) -> None:
-        self.reactor = DataPathReactor(reactor)
+        self.reactor = DataPathReactor(reactor, compiled=self.compiled)
         self.addCleanup(self.reactor.close)
 
     async def turn(self) -> None:
@@ -580,7 +585,7 @@ class RoundTests(RealTransportCase):
         good, good_peer = self.connect()
 
         def write() -> None:
-            failing.transport._send = None  # which cannot be called
+            failing.transport._send = failing.transport.fileno = None  # which cannot be called
             lost_peer.reset()
             for protocol in (failing, lost, good):
                 protocol.transport.write(b"x")
@@ -592,6 +597,85 @@ class RoundTests(RealTransportCase):
         self.assertIsNotNone(lost.reason)
         self.assertIsNone(good.reason)
         self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+
+
+class TcpInPythonTests(TcpTests):
+    """The same where there was no compiler."""
+
+    compiled = False
+
+
+class RoundInPythonTests(RoundTests):
+    """The same where there was no compiler."""
+
+    compiled = False
+
+
+class CompiledRoundTests(SynchronousTestCase):
+    """`_round.c`, by itself."""
+
+    def test_it_is_there_where_it_can_be(self) -> None:
+        """With a compiler and the headers of Python an installation has it."""
+        header = Path(sysconfig.get_path("include")) / "Python.h"
+        if (shutil.which("cc") or shutil.which("gcc")) and header.exists():
+            self.assertIsNotNone(_round)
+
+    def test_wrong_arguments(self) -> None:
+        """They are the fault of who calls, and nothing happens."""
+        if _round is None:
+            return
+
+        def nothing(*_: object) -> None:
+            pass
+
+        for arguments in (
+            (),
+            ((), {}, {}, (), nothing, nothing, nothing),
+            ([], [], {}, (), nothing, nothing, nothing),
+            ([1], {}, {}, (), nothing, nothing, nothing),
+            ([(1,)], {}, {}, (), nothing, nothing, nothing),
+            ([("1", 1)], {}, {}, (), nothing, nothing, nothing),
+            ([(1, select.EPOLLIN)], {1: object()}, {1: "x"}, (), nothing, nothing, nothing),
+        ):
+            self.assertRaises(TypeError, _round.deal_with, *arguments)
+        for arguments in ((), ((), (), nothing), ([], [], nothing)):
+            self.assertRaises(TypeError, _round.send_all, *arguments)
+
+    def test_mistakes_are_told(self) -> None:
+        """What a transport raises goes to `failed`; what that raises ends the round."""
+        if _round is None:
+            return
+
+        class Odd:
+            """Has nothing of what a transport has."""
+
+        class Texts:
+            """Has something else."""
+
+            _held_back = "text"
+
+        class Closed:
+            """Has no descriptor."""
+
+            _held_back = b"x"
+
+            def fileno(self) -> None:
+                """It has none."""
+
+        seen: list[type] = []
+        several = [Odd(), Texts(), Closed()]
+        _round.send_all(several, (Odd, Texts, Closed), lambda _, error: seen.append(type(error)))
+        self.assertEqual([AttributeError, TypeError, TypeError], seen)
+        _round.send_all([Odd()], (), lambda _, error: seen.append(type(error)))
+        self.assertEqual(AttributeError, seen[-1])
+
+        def fails(*_: object) -> None:
+            raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, _round.send_all, several, (Odd,), fails)
+        event = [(1, select.EPOLLIN)]
+        self.assertRaises(AttributeError, _round.deal_with, event, {1: Odd()}, {1: 1}, (Odd,), fails, fails, fails)
+        self.assertRaises(ZeroDivisionError, _round.deal_with, event, {1: Odd()}, {1: 1}, (), fails, fails, fails)
 
 
 class TcpV6Tests(TcpTests):
