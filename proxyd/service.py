@@ -28,7 +28,7 @@ from proxyd.compat.jsp import Imports
 from proxyd.core.reload import Report
 from proxyd.core.table import RouteTable
 from proxyd.errors import ListenError, OptionError, StoreError, TlsError
-from proxyd.garbage import Exemptions, end_without_looking
+from proxyd.garbage import Exemptions, end_start, end_without_looking
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
 from proxyd.interfaces import IRouteStore
@@ -226,6 +226,7 @@ class ProxyService(Service):
         if self._store_error is not None:
             raise self._store_error
         self._write_pid_file(config.pid_file)
+        end_start()
 
     def _make_supervisor(self, config: Config) -> Supervisor:
         """What runs the managed servers; `wrap` has its own ways."""

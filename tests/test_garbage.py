@@ -8,7 +8,15 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.garbage import EXEMPTIONS_A_ROUND, MANY_ROUTES, Exemptions, collecting_later, exempt_many
+from proxyd.garbage import (
+    EXEMPTIONS_A_ROUND,
+    MANY_ROUTES,
+    Exemptions,
+    collecting_later,
+    end_start,
+    exempt_many,
+    start_without_looking,
+)
 
 
 class GarbageTests(SynchronousTestCase):
@@ -27,6 +35,17 @@ class GarbageTests(SynchronousTestCase):
             self.assertFalse(gc.isenabled())
             raise ZeroDivisionError
         self.assertTrue(gc.isenabled())
+
+    def test_a_start_without_looking(self) -> None:
+        """What has come until its end is exempt; without such a start nothing is."""
+        end_start()
+        self.assertEqual((True, 0), (gc.isenabled(), gc.get_freeze_count()))
+        start_without_looking()
+        self.addCleanup(gc.enable)
+        self.assertFalse(gc.isenabled())
+        end_start()
+        self.assertTrue(gc.isenabled())
+        self.assertGreater(gc.get_freeze_count(), 1000)
 
     def test_nobody_looks_at_the_end(self) -> None:
         """Everything is exempt by then; it does not matter how often that was asked for."""

@@ -10,6 +10,7 @@ import click
 from proxyd import __version__
 from proxyd.cli.routes import routes
 from proxyd.cli.servers import servers
+from proxyd.garbage import start_without_looking
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 _WRAP_NAMES = ("jhsingle-native-proxy", "jupyter-standaloneproxy", "proxyd-wrap")
@@ -92,6 +93,8 @@ def main() -> None:
     words = sys.argv[1:]
     name = Path(sys.argv[0]).name
     is_chp, is_wrap = name in _CHP_NAMES, name in _WRAP_NAMES
+    if is_chp or is_wrap or words[:1] in (["serve"], ["chp"], ["wrap"]):
+        start_without_looking()
     if is_chp or words[:1] == ["chp"]:
         from proxyd.cli.chp import run  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,23 +20,10 @@ class _Options(_twistd_unix.ServerOptions):
         yield _plugin.tapname, None, _plugin.options, _plugin.description
 
 
-class _Runner(_twistd_unix.UnixApplicationRunner):
-    def startApplication(self, application: Any) -> None:
-        """Open everything, and look for garbage from then on."""
-        super().startApplication(application)
-        gc.enable()
-
-
 def run(config: str) -> None:
     """Run the twistd plugin in this process, until a signal ends it."""
     ignore_requests()
-    # Modules are no garbage, and are looked through again and again while more of them come: a tenth of the start
-    # (2026-11-30).
-    gc.disable()
-    try:
-        options: Any = _Options()
-        options.parseOptions(["-n", "--pidfile=", _plugin.tapname, *(["--config", config] if config else [])])
-        # `twistd` itself would end by the signal that asked for the end, and be reported as killed.
-        _Runner(options).run()
-    finally:
-        gc.enable()
+    options: Any = _Options()
+    options.parseOptions(["-n", "--pidfile=", _plugin.tapname, *(["--config", config] if config else [])])
+    # `twistd` itself would end by the signal that asked for the end, and be reported as killed.
+    _twistd_unix.UnixApplicationRunner(options).run()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from proxyd.workers.worker import run
+from proxyd.garbage import start_without_looking
 
 if __name__ == "__main__":
+    start_without_looking()
+    from proxyd.workers.worker import run
+
     run()

@@ -26,7 +26,7 @@ from proxyd.compat.jsp import Imports
 from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import RouteTable
 from proxyd.errors import LinkRefusedError, OptionError, ServerStartError, TlsError
-from proxyd.garbage import Exemptions, end_without_looking, exempt_many
+from proxyd.garbage import Exemptions, end_start, end_without_looking, exempt_many
 from proxyd.hub.activity import Activity
 from proxyd.kinds import Kinds
 from proxyd.logs import LineWriter, LogObserver
@@ -172,6 +172,7 @@ class WorkerService:
         """Take clients: all routes are there."""
         if self.data_path is not None and not self._is_ending:
             self.data_path.open()
+            end_start()
             self._exemptions.begin()
             self._stalls.start()
             self._lag.start()
