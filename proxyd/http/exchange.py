@@ -229,8 +229,9 @@ class Exchange:
         self._keep_alive = keep_alive
         date = b"" if head.has_date else site.date()
         plan = self._resource.plan
-        self._has_started = True
-        channel.write(plan.response_head(head, asked, announced, date, keep_alive) + data)
+        data = plan.response_head(head, asked, announced, date, keep_alive) + data
+        self._has_started = True  # behind what may fail: then there is an error page
+        channel.write(data)
         if complete:
             self._response_complete()
         else:
