@@ -12,8 +12,8 @@
 
 #define ROOM (16 * 1024)
 
-static PyObject *s_next_read, *s_connected, *s_protocol, *s_data_received, *s_received, *s_held_back, *s_fileno, *s_sent,
-    *s_flush;
+static PyObject *s_next_read, *s_read_size, *s_connected, *s_protocol, *s_data_received, *s_received, *s_held_back,
+    *s_fileno, *s_sent, *s_flush;
 static PyObject *no_bytes;
 
 static int
@@ -43,7 +43,16 @@ reads_plainly(PyObject *transport)
     Py_DECREF(next_read);
     if (size == -1 && PyErr_Occurred())
         return -1;
-    return size == ROOM;
+    if (size != ROOM)
+        return 0;
+    PyObject *read_size = PyObject_GetAttr(transport, s_read_size);
+    if (read_size == NULL)
+        return -1;
+    size = PyLong_AsLong(read_size);
+    Py_DECREF(read_size);
+    if (size == -1 && PyErr_Occurred())
+        return -1;
+    return size >= ROOM;
 }
 
 /* Hand `data` to the protocol of the transport; NULL with an exception. */
@@ -227,8 +236,8 @@ PyInit__round(void)
         PyObject **place;
         const char *text;
     } names[] = {
-        {&s_next_read, "_next_read"}, {&s_connected, "connected"}, {&s_protocol, "protocol"},
-        {&s_data_received, "dataReceived"}, {&s_received, "received"}, {&s_held_back, "_held_back"},
+        {&s_next_read, "_next_read"}, {&s_read_size, "read_size"}, {&s_connected, "connected"},
+        {&s_protocol, "protocol"}, {&s_data_received, "dataReceived"}, {&s_received, "received"}, {&s_held_back, "_held_back"},
         {&s_fileno, "fileno"}, {&s_sent, "sent"}, {&s_flush, "flush"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++)

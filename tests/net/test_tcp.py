@@ -553,6 +553,20 @@ class RoundTests(RealTransportCase):
             await self.in_a_round(write)
             self.assertEqual([b"bye"], sent)
 
+    async def test_no_more_is_read_than_is_asked_for(self) -> None:
+        """A protocol for which a lot is too much gets little at once, in a round as well."""
+        protocol, peer = self.connect()
+        protocol.transport.read_size = 100
+        sizes: list[int] = []
+        protocol.transport.protocol = acting = Acting()
+        acting.dataReceived = lambda data: sizes.append(len(data))  # type: ignore[method-assign]
+        peer.send(bytes(1000))
+        for _ in range(100):
+            await self.turn()
+            if sum(sizes) == 1000:
+                break
+        self.assertEqual([100] * 10, sizes)
+
     async def test_a_full_peer(self) -> None:
         """What the kernel does not take waits, and pauses the producer."""
         protocol, peer = self.connect()
