@@ -6,6 +6,7 @@ Changes go to everybody in the order of the store. Who changes something waits u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -139,17 +140,30 @@ class RouteReplica:
         self.feed = TableFeed(table, clock, lambda: 0.0)
         self._table = table
         self._releasing: Deferred[None] | None = None
+        self._later: list[Callable[[], None]] = []
 
     def change(self, change: Change) -> None:
         """Take a change."""
-        self.feed.take(change._replace(last_activity=None))
+        self._in_turn(partial(self.feed.take, change._replace(last_activity=None)))
 
     def hold(self) -> None:
-        """Changes are held until `release`."""
-        self.feed.hold()
+        """Changes are held until `release`; what is being brought in comes first, and what was told until then."""
+        if self._releasing is None:
+            self._in_turn(self.feed.hold)
+        else:
+            self._later.append(self.hold)
 
     def release(self) -> None:
         """Begin to bring them in."""
+        self._in_turn(self._release)
+
+    def _in_turn(self, step: Callable[[], None]) -> None:
+        if self._later:
+            self._later.append(step)
+        else:
+            step()
+
+    def _release(self) -> None:
         releasing = self._releasing = Deferred.fromCoroutine(self.feed.release())
         releasing.addBoth(self._released)
         releasing.addErrback(lambda failure: self._log.failure("unexpected error in the routes", failure=failure))
@@ -157,13 +171,23 @@ class RouteReplica:
     def _released(self, result: T) -> T:
         self._releasing = None
         exempt_many(len(self._table))
+        later, self._later = self._later, []
+        for index, step in enumerate(later):
+            if self._releasing is not None and step == self.hold:
+                self._later = later[index:]
+                break
+            step()
         return result
 
     def settled(self) -> Deferred[None]:
         """Fires when everything that was told so far is in the table."""
         done: Deferred[None] = Deferred()
-        if self._releasing is None:
-            done.callback(None)
-        else:
-            self._releasing.addBoth(lambda _: done.callback(None))
+
+        def look(_: object = None) -> None:
+            if self._releasing is None:
+                done.callback(None)
+            else:
+                self._releasing.addBoth(look)
+
+        look()
         return done

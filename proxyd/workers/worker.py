@@ -8,13 +8,12 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
@@ -72,13 +71,16 @@ class WorkerService:
 
     def _take(self, name: str, content: Any) -> Any:
         answer = getattr(self, f"on_{name}")
-        try:
+        if name not in ("boot", "serve"):
             return answer() if content is None else answer(content)
-        except Exception as error:  # the controller has to say it: we may not be able to
-            if name not in ("boot", "serve"):
-                raise
-            known = isinstance(error, OptionError | TlsError | OSError)
-            raise LinkRefusedError(str(error) if known else traceback.format_exc()) from None
+        done = maybeDeferred(answer) if content is None else maybeDeferred(answer, content)
+        return done.addErrback(self._cannot_start)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        """The controller has to say it: we may not be able to."""
+        error = failure.value
+        known = isinstance(error, OptionError | TlsError | OSError)
+        raise LinkRefusedError(str(error) if known else failure.getTraceback()) from None
 
     # The start.
 
@@ -168,8 +170,11 @@ class WorkerService:
         words = "worker {worker}: a log cannot be written, and lines are lost: {error}"
         self._log.error(words, worker=self._number, error=error)
 
-    def on_serve(self) -> None:
-        """Take clients: all routes are there."""
+    def on_serve(self) -> Deferred[None]:
+        """Take clients, as soon as all routes that were told are in the table."""
+        return self.replica.settled().addCallback(lambda _: self._serve())
+
+    def _serve(self) -> None:
         if self.data_path is not None and not self._is_ending:
             self.data_path.open()
             end_start()

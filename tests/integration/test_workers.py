@@ -145,6 +145,17 @@ class WorkersCase(CommandCase):
 class SharingTests(WorkersCase):
     """What all workers have in common."""
 
+    def test_nobody_is_served_before_all_routes_are_there(self) -> None:
+        """However many there are: the first answer after a restart is that of a route."""
+        upstream = ScriptedUpstream(self, answering(b"hello"))
+        self.serve("store: {kind: sqlite}\n")
+        routes = {f"/r/{number}": {"target": upstream.url} for number in range(10_000)}
+        self.assertEqual(self.api("PUT", "/api/routes", routes)[0], 200)
+        self.assertEqual(self.server.stop(), 0)
+        self.serve("store: {kind: sqlite}\n")
+        wires = [connect(self.server.port) for _ in range(8)]
+        self.assertEqual([status_of(wire, "/r/7") for wire in wires], [200] * 8)
+
     def test_each_route_is_found_by_each_worker_once_it_was_posted(self) -> None:
         """A thousand times, and a deleted one by none; both take clients; numbers and activity are those of all."""
         upstream = ScriptedUpstream(self, answering(b"hello"))

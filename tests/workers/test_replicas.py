@@ -102,6 +102,26 @@ class ReplicasTests(SynchronousTestCase):
         self.assertEqual(len(table), 3000)
         self.assertEqual({entry.last_activity for entry in table}, {0.0})
 
+    def test_replacements_right_after_each_other(self) -> None:
+        """A worker that brings all routes in does so before it takes what is told next, and loses nothing."""
+        replica = RouteReplica(RouteTable(), self.clock)
+        replica.hold()
+        for number in range(3000):
+            replica.change(Change(number, f"/{number}", route(f"/{number}")))
+        replica.release()
+        for name in ("a", "b"):
+            replica.change(Change(1, f"/{name}-before", route(f"/{name}-before")))
+            replica.hold()
+            for number in range(2000):
+                replica.change(Change(1, f"/{name}{number}", route(f"/{name}{number}")))
+            replica.release()
+        settled = replica.settled()
+        self.assertNoResult(settled)
+        for _ in range(1000):
+            self.clock.advance(0)
+        self.successResultOf(settled)
+        self.assertEqual(len(replica.feed.table), 3000 + 2 + 4000)
+
     def test_a_lost_worker_is_not_waited_for(self) -> None:
         """Its replacement gets what it has missed."""
         self.workers.add(self.feed)
