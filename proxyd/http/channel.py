@@ -21,6 +21,7 @@ from proxyd.core.framing import Body, FramingError
 from proxyd.core.head import CRLF, END_OF_HEAD, RequestHead
 from proxyd.errors import RequestError
 from proxyd.http.request import Request
+from proxyd.net.deadlines import NEVER
 from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathTransport, SplicingProtocol
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class HTTPChannel(SplicingProtocol):
     _log = Logger()
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
 
     transport: Any
     request: Request | None = None

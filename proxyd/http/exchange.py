@@ -207,7 +207,7 @@ class Exchange:
         if request.admission is not None:
             head.fields = answered_fields(head.fields, request.admission)
         meters = site.meters
-        if meters is not None and not self._is_handshake:
+        if meters is not None and meters.counts_answers and not self._is_handshake:
             meters.upstream_answered(head.status)
         request.status = head.status
         request.body_sent = len(data)

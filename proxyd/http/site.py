@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 class Meters(Protocol):
     """Counts exchanges, and times what they ask of the route table."""
 
+    counts_answers: bool
+    """Whether it is to be told of requests that come, and of answers of upstreams."""
+
     def request_came(self, head: RequestHead) -> None:
         """A request, other than a health check, has come."""
 

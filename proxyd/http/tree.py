@@ -92,7 +92,7 @@ class RouteTree(StreamingResource):
 
     def count_with(self, meters: Meters | None) -> None:
         """Let these count the requests to come; None: nobody does."""
-        self._meters = meters
+        self._meters = meters if meters is not None and meters.counts_answers else None
         self._look_up = self.table.look_up if meters is None else meters.timed_look_up(self.table.look_up)
 
     def mount(self, segments: Iterable[str], resource: IResource, rank: Rank = Rank.OWN) -> None:

@@ -144,6 +144,9 @@ class Summary:
 class Uncounted:
     """Counts nothing: what a meter below does not speak of."""
 
+    counts_answers = False
+    """Whether it is told of requests that come, and of answers of upstreams."""
+
     def request_came(self, head: RequestHead) -> None:
         """A request, other than a health check, has come."""
 
@@ -263,6 +266,8 @@ class NativeApiMeter(Uncounted):
 
 class ChpMeters(Uncounted):
     """The counters of configurable-http-proxy (contract of configurable-http-proxy, section 9)."""
+
+    counts_answers = True
 
     def __init__(self) -> None:
         self.requests_web = 0

@@ -7,6 +7,7 @@ old one would have struck. A delayed call of the reactor for each would cost mor
 from __future__ import annotations
 
 import heapq
+from math import inf
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -16,12 +17,15 @@ _TICK_SECONDS = 0.1
 # Beyond that ten ticks are one, beyond ten times that a hundred.
 _FAR_SECONDS = 10.0
 
+NEVER: float = inf
+
 
 class Owner(Protocol):
-    """What has a deadline. Both attributes belong to `Deadlines`; initially they are None."""
+    """What has a deadline. Both attributes belong to `Deadlines`; initially they are None and `NEVER`."""
 
     deadline: float | None
-    looked_at: int | None
+    looked_at: float
+    """A deadline before that would be looked at too late."""
 
     def deadline_passed(self) -> None:
         """The deadline has struck, and is gone."""
@@ -50,8 +54,7 @@ class Deadlines:
             owner.deadline = None
             return
         deadline = owner.deadline = self.seconds() + seconds
-        looked_at = owner.looked_at
-        if looked_at is None or deadline < (looked_at - 1) * _TICK_SECONDS:
+        if deadline < owner.looked_at:
             self._forget_tick(owner)
             self._look_at(owner, _first_look(int(deadline / _TICK_SECONDS) + 1, seconds))
 
@@ -65,14 +68,14 @@ class Deadlines:
         self._forget_tick(owner)
 
     def _forget_tick(self, owner: Owner) -> None:
-        if owner.looked_at is not None:
-            owners = self._ticks.get(owner.looked_at)
+        if owner.looked_at != NEVER:
+            owners = self._ticks.get(round(owner.looked_at / _TICK_SECONDS) + 1)
             if owners is not None:
                 owners.discard(owner)
-            owner.looked_at = None
+            owner.looked_at = NEVER
 
     def _look_at(self, owner: Owner, tick: int) -> None:
-        owner.looked_at = tick
+        owner.looked_at = (tick - 1) * _TICK_SECONDS
         owners = self._ticks.get(tick)
         if owners is None:
             self._ticks[tick] = {owner}
@@ -97,7 +100,7 @@ class Deadlines:
             owners = self._ticks[tick]
             while owners:
                 owner = owners.pop()
-                owner.looked_at = None
+                owner.looked_at = NEVER
                 if owner.deadline is None:
                     continue
                 if owner.deadline > now:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.core.proxyline import ProxyLine, ProxyLineError
-from proxyd.net.deadlines import Deadlines
+from proxyd.net.deadlines import NEVER, Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.tcp import DataPathPort
 
@@ -88,7 +88,7 @@ class _Announcement:
     """A connection whose header is still to come."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
 
     def __init__(
         self, sock: socket.socket, protocol: Any, client: Any, server: ProxiedPort, sessionno: int, reactor: Any

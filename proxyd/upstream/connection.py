@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from proxyd.core.framing import Body, FramingError, response_length
 from proxyd.core.head import END_OF_HEAD, UNTIL_CLOSE, MalformedHeadError, ResponseHead
 from proxyd.errors import ConnectionCutError, MalformedResponseError, ResponseTimeoutError, UpstreamError
+from proxyd.net.deadlines import NEVER
 from proxyd.net.tcp import LARGE_READ, SMALL_READ, DataPathTransport, SplicingProtocol
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class UpstreamConnection(SplicingProtocol):
     """
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
     served = 0  # requests answered so far; 0: the connection is fresh
 
     transport: Any

@@ -16,7 +16,7 @@ from proxyd.model.settings import Limits, PoolSettings
 from proxyd.model.tls import UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientContexts, ClientTls
-from proxyd.net.deadlines import Deadlines
+from proxyd.net.deadlines import NEVER, Deadlines
 from proxyd.upstream.connection import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class UpstreamPool:
         self._dialer = pools.dialer
         self._pools = pools
         self._idle: IdleConnections[UpstreamConnection] = IdleConnections()
+        self.take = self._idle.take
+        """An idle connection, None if there is none."""
         self._dialing = 0
         self._connections: set[UpstreamConnection] = set()
         self._waiting: dict[_Waiter, None] = {}  # in the order in which they came
@@ -140,10 +142,6 @@ class UpstreamPool:
     def idle(self) -> int:
         """How many connections are idle."""
         return len(self._idle)
-
-    def take(self) -> UpstreamConnection | None:
-        """An idle connection, None if there is none."""
-        return self._idle.take()
 
     def connect(self, seconds: float) -> Deferred[UpstreamConnection]:
         """Make a connection within `seconds`, or get one that others are done with.
@@ -223,7 +221,7 @@ class _Waiter:
     """An exchange that waits for a connection of `pool`, for up to `seconds`."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
 
     def __init__(self, pool: UpstreamPool, seconds: float) -> None:
         self._pool = pool

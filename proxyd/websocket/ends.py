@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from proxyd.core.closing import Close, Side, fault, fault_of
 from proxyd.core.deflate import Deflate
 from proxyd.model.relay import RelaySettings
+from proxyd.net.deadlines import NEVER
 from proxyd.net.tcp import LARGE_READ
 from proxyd.websocket.deflate import RelayDeflate
 
@@ -67,7 +68,7 @@ class RelayEnd(WebSocketProtocol):
     """What both sides have in common. As a producer it is paused by the transport of the other side."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
     side: Side
     other: RelayEnd
     asked: Close | None = None  # what its Close said, while it waits for ours

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from proxyd.core.closing import Close, Side
 from proxyd.core.deflate import Deflate
+from proxyd.net.deadlines import NEVER
 from proxyd.net.tcp import LARGE_READ
 from proxyd.websocket.relay import Relay, RelayPlan
 
@@ -40,7 +41,7 @@ class RawEnd(Protocol):
     """The side of the stream. It takes no part in closes and pings: what it says is bytes, and the end of them."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
     side = Side.UPSTREAM
     asked: Close | None = None
     is_talking = True

@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from proxyd.net.deadlines import Deadlines
+from proxyd.net.deadlines import NEVER, Deadlines
 from proxyd.net.tcp import LARGE_READ, DataPathTransport, SplicingProtocol
 
 # A side that has been told to close has this long to take what is still on its way to it.
@@ -80,7 +80,7 @@ class _End(SplicingProtocol):
     """One side: what comes here goes to its peer."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
     counts_up = False
     _is_leaving = False
     transport: Any

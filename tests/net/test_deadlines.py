@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.net.deadlines import Deadlines
+from proxyd.net.deadlines import NEVER, Deadlines
 
 
 class Owner:
     """Remembers when it was struck."""
 
     deadline: float | None = None
-    looked_at: int | None = None
+    looked_at = NEVER
 
     def __init__(self, clock: Clock, fails: bool = False) -> None:
         self.struck: list[float] = []
