@@ -185,13 +185,9 @@ class Changeover:
         running.reader.read_as(reader)
         if running.rest is not None:
             running.rest.become(is_chp=reader.read_options is None)
-
-        def last_activity(key: str) -> float | None:
-            entry = table.get(key)
-            return None if entry is None else entry.last_activity
-
+        times = {entry.route.key: entry.last_activity for entry in table}
         running.feed.hold()
-        for change in rereading.changes(table.posted_routes, table.revision, last_activity):
+        for change in rereading.changes(table.posted_routes, table.revision, times.get):
             running.feed.take(change)
 
     def _take_monitoring(self, config: Config, opened: HttpListener | None) -> None:
