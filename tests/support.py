@@ -145,10 +145,10 @@ class Process:
     def family(self, *, workers: bool = True) -> list[int]:
         """The process ids of the command and of everything that inherited its environment, wherever they went."""
         pids = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
+        for path in Path("/proc").iterdir():
             with suppress(OSError):
-                if self._mark.encode() in path.read_bytes().split(b"\0"):
-                    pids.append(int(path.parent.name))
+                if path.name.isdigit() and self._mark.encode() in (path / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(path.name))
         return pids if workers else [pid for pid in pids if not is_worker(pid)]
 
     def send(self, number: signal.Signals) -> None:
