@@ -95,7 +95,8 @@ class PieceTests(ProxyTestCase):
             other.send(GET % (target + b"/next"))
             wire = listening.accept() if listening.is_asked_before(upstream) else upstream
             self.assertIn(b"/next ", wire.head())
-            wire.send(OK)
+            # One that comes to another worker must not be used by the next one that does.
+            wire.send(OK if wire is upstream else OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             self.assert_status(200, other.message())
             if wire is upstream:
                 return
