@@ -32,6 +32,8 @@ Measured: {dates}.{note}
 
 {goals}
 
+[Where the time goes](../bench/README.md#where-the-time-goes) tells what is left of it where a goal is missed.
+
 ## Figures
 
 CPU time or memory of each program, in the unit of its line. *nginx 64k* is nginx with buffers of 64 KB that collects
