@@ -103,7 +103,8 @@ class DataPathTransport(tcp.Connection):
     @property
     def is_ready_for_splices(self) -> bool:
         """Whether what another connection gives goes to the kernel at once, and nothing is in front of it."""
-        self.flush()
+        if self._held_back:
+            self.flush()
         return self._splices and self._sends_at_once and not self.dataBuffer and not self._tempDataBuffer
 
     def _splice(
@@ -132,7 +133,7 @@ class DataPathTransport(tcp.Connection):
             target._not_spliced(error)  # if it is broken, that shows when the rest is sent
         if passed == size == target._splice_size:
             target._splice_size = min(2 * size, _MOST_SPLICE)
-        protocol.data_spliced(passed, pipe.empty(count - passed))
+        protocol.data_spliced(passed, pipe.empty(count - passed) if passed < count else b"")
         return None
 
     def _not_spliced(self, error: OSError) -> ConnectionLost | None:
