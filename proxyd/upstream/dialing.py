@@ -164,23 +164,20 @@ class _Attempt(ClientFactory):
     noisy = False
 
     def __init__(self, dial: _Dial) -> None:
-        self._dial: _Dial | None = dial
+        self._dial = dial
 
-    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection | None:
+    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:
         """The address answered."""
-        return None if self._dial is None else self._dial.build(self._connected)
+        return self._dial.build(self._connected)
 
     def _connected(self, connection: UpstreamConnection) -> None:
-        # This lasts for as long as the connection, with which the dial has nothing to do any more.
-        dial, self._dial = self._dial, None
-        if dial is not None:
-            dial.attempt_connected(self, connection)
+        dial = self._dial
+        del self._dial  # this lasts for as long as the connection, with which the dial has nothing to do any more
+        dial.attempt_connected(self, connection)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """The address did not answer."""
-        dial, self._dial = self._dial, None
-        if dial is not None:
-            dial.attempt_failed(self, reason)
+        self._dial.attempt_failed(self, reason)
 
 
 def interleave(addresses: Sequence[str]) -> list[str]:
