@@ -25,6 +25,18 @@ is_one_of(PyObject *selectable, PyObject *kinds)
     return 0;
 }
 
+/* Put a number that the transport has as an attribute into `size`; -1 with an exception. */
+static int
+read_size(PyObject *transport, PyObject *name, long *size)
+{
+    PyObject *value = PyObject_GetAttr(transport, name);
+    if (value == NULL)
+        return -1;
+    *size = PyLong_AsLong(value);
+    Py_DECREF(value);
+    return *size == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 /* Whether one read of ROOM is what the transport asks for; -1 with an exception. */
 static int
 reads_plainly(PyObject *transport)
@@ -36,23 +48,12 @@ reads_plainly(PyObject *transport)
     Py_DECREF(connected);
     if (answer <= 0)
         return answer;
-    PyObject *next_read = PyObject_GetAttr(transport, s_next_read);
-    if (next_read == NULL)
+    long next, most;
+    if (read_size(transport, s_next_read, &next) < 0)
         return -1;
-    long size = PyLong_AsLong(next_read);
-    Py_DECREF(next_read);
-    if (size == -1 && PyErr_Occurred())
-        return -1;
-    if (size != ROOM)
+    if (next != ROOM)
         return 0;
-    PyObject *read_size = PyObject_GetAttr(transport, s_read_size);
-    if (read_size == NULL)
-        return -1;
-    size = PyLong_AsLong(read_size);
-    Py_DECREF(read_size);
-    if (size == -1 && PyErr_Occurred())
-        return -1;
-    return size >= ROOM;
+    return read_size(transport, s_read_size, &most) < 0 ? -1 : most >= ROOM;
 }
 
 /* Hand `data` to the protocol of the transport; NULL with an exception. */
