@@ -66,10 +66,9 @@ class Exchange:
         if request.body_start:
             self._touch()
         connection = resource.pool.take()
-        if request.head.body or request.method != b"GET":
+        if not is_repeatable(request.method, request.head.body):
             # What cannot be sent twice should not be sent on a connection that is about to turn out dead.
-            repeatable = is_repeatable(request.method, request.head.body)
-            while connection is not None and not repeatable and connection.is_stale():
+            while connection is not None and connection.is_stale():
                 connection.close()
                 connection = resource.pool.take()
         if connection is None:

@@ -204,10 +204,7 @@ class Meters(Uncounted):
         status = request.status
         meter.classes[status // 100] += 1
         if status != 101:
-            # `Histogram.observe`, without the call.
-            durations = meter.durations
-            durations.counts[bisect_left(durations.bounds, request.seconds)] += 1
-            durations.total += request.seconds
+            meter.durations.observe(request.seconds)
 
     def connect_done(self, result: str) -> None:
         """Count an attempt to connect to an upstream."""
