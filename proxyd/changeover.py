@@ -133,13 +133,13 @@ class Changeover:
             if take_tls is not None:
                 take_tls()
             running.static_routes = routes
-            self._running.feed.set_static(routes.values())
+            running.feed.set_static(routes.values())
             if rereading is not None:
                 self._read_again(rereading, reader)
             exempt_many(len(routes))
             return Report(plan.applied, plan.needs_restart)
 
-        crew = self._running.crew
+        crew = running.crew
         carry_out = take if crew is None else partial(self._take_everywhere, crew, config, crew.pack(config), take)
         return carry_out if rereading is None else partial(self._take_and_read_again, carry_out)
 

@@ -71,10 +71,10 @@ class WorkerService:
 
     def _take(self, name: str, content: Any) -> Any:
         answer = getattr(self, f"on_{name}")
+        contents = () if content is None else (content,)
         if name not in ("boot", "serve"):
-            return answer() if content is None else answer(content)
-        done = maybeDeferred(answer) if content is None else maybeDeferred(answer, content)
-        return done.addErrback(self._cannot_start)
+            return answer(*contents)
+        return maybeDeferred(answer, *contents).addErrback(self._cannot_start)
 
     def _cannot_start(self, failure: Failure) -> None:
         """The controller has to say it: we may not be able to."""
