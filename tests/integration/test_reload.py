@@ -334,7 +334,7 @@ class ReloadTests(TlsCase):
         done = self.reload_command()
         problem = f"{self.directory}/none.pem: TLS: no such file or directory\n"
         self.assertEqual((78, "", problem), (done.returncode, done.stdout, done.stderr))
-        self.assertIn("the configuration stays as it was", process.log)
+        process.wait_for_log("the configuration stays as it was", PATIENCE_SECONDS)
 
     def test_the_command_and_a_bad_file(self) -> None:
         """The problems are printed, and the process is not even asked."""
