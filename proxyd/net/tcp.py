@@ -250,6 +250,8 @@ class DataPathTransport(tcp.Connection):
     def abortConnection(self) -> None:
         """Close now."""
         self.flush()
+        self._sends_at_once = False
+        self._next_read = 0  # in a compiled round, too, nothing comes any more, not even if it is resumed
         super().abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -553,6 +553,26 @@ class RoundTests(RealTransportCase):
             await self.in_a_round(write)
             self.assertEqual([b"bye"], sent)
 
+    async def test_one_that_is_aborted(self) -> None:
+        """Nothing comes from it in the rest of the round either, although somebody resumes it, and nothing is sent."""
+        first, first_peer = self.connect()
+        second, second_peer = self.connect()
+        first.transport.protocol = acting = Acting()
+
+        def abort() -> None:
+            second.transport.abortConnection()
+            second.transport.resumeProducing()
+            second.transport.write(b"late")
+
+        acting.act = abort
+        first_peer.send(b"x")
+        second_peer.send(b"x")
+        await self.turn()
+        self.assertTrue(second.reason.check(ConnectionAborted))
+        self.assertEqual(b"", second.data)
+        self.assertRaises(ConnectionResetError, second_peer.take)
+        self.assertEqual(b"", second_peer.received)
+
     async def test_no_more_is_read_than_is_asked_for(self) -> None:
         """A protocol for which a lot is too much gets little at once, in a round as well."""
         protocol, peer = self.connect()
