@@ -52,8 +52,8 @@ class Tunnel:
             transport.read_size = LARGE_READ
             keep_alive(transport)
         client_end.counts_up = True
-        client.registerProducer(upstream, True)
-        upstream.registerProducer(client, True)
+        client.registerProducer(upstream_end, True)
+        upstream.registerProducer(client_end, True)
         if early:
             client_end.dataReceived(early)
         client.resumeProducing()
@@ -115,6 +115,21 @@ class _End(SplicingProtocol):
         else:
             self._tunnel.passed()
 
+    # As the producer of what goes to the other side.
+
+    def pauseProducing(self) -> None:
+        """The other side does not keep up."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The other side takes more."""
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other side is gone; its end tells what that means here."""
+
+    # The end.
+
     def leave(self) -> None:
         """Close our side once everything is delivered, and drop what still comes.
 
@@ -122,6 +137,8 @@ class _End(SplicingProtocol):
         would be lost.
         """
         transport = self.transport
+        if self._is_leaving or not transport.connected:
+            return
         self._is_leaving = True
         self.dataReceived = _drop  # type: ignore[method-assign]  # not one more question for each piece of data
         transport.unregisterProducer()
@@ -134,19 +151,11 @@ class _End(SplicingProtocol):
         tunnel = self._tunnel
         tunnel.deadlines.forget(self)
         if reason.check(ConnectionDone):
-            self.peer.follow()
+            self.peer.leave()
         else:
             self.peer.transport.unregisterProducer()
             self.peer.transport.abortConnection()
         tunnel.end()
-
-    def follow(self) -> None:
-        """End this side after what is on its way to it."""
-        transport = self.transport
-        transport.unregisterProducer()
-        transport.loseConnection()
-        if transport.connected:
-            self._tunnel.deadlines.set(self, _CLOSING_SECONDS)
 
     def deadline_passed(self) -> None:
         """This side does not take the rest."""

@@ -1,0 +1,208 @@
+"""Tunnels on real sockets at random: what one peer sends, the other one gets, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.reactor import DataPathReactor
+from proxyd.net.tcp import DataPathServer, DataPathUnixServer
+from proxyd.websocket.tunnel import Tunnel
+from tests.net.test_reactor import MainReactor
+from tests.support import wait_for
+
+TUNNELS = 6
+STEPS = 120
+SEEDS = range(8)
+# Around what is held back, what is read at first, where splicing begins, and what a socket takes.
+SIZES = (1, 125, 16_383, 16_384, 16_385, 65_536, 200_000, 1_000_000)
+
+
+class Outer:
+    """A peer of a tunnel. What it has sent, and got."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.sent = self.got = b""
+        self.has_closed = False
+        self.sees_end = False
+
+    def send(self, data: bytes) -> None:
+        """Send as much as is taken."""
+        with contextlib.suppress(OSError):
+            self.sent += data[: self.sock.send(data)]
+
+    def take(self, most: int) -> None:
+        """Take what is there, once."""
+        try:
+            data = self.sock.recv(most)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.got += data
+        self.sees_end = not data
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self.has_closed = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+
+class Joined:
+    """A tunnel, and its two peers."""
+
+    def __init__(self, walk: Walk, pair: Any, kind: Any) -> None:
+        self.has_ended = False
+        self.is_cut = False  # what is on its way may be lost
+        self.tunnel = Tunnel(walk.deadlines, lambda: None, self._ended)
+        self.peers = []
+        transports = []
+        for _ in range(2):
+            ours, theirs = pair()
+            self.peers.append(Outer(theirs))
+            transport = kind(ours, None, ("127.0.0.1", 1) if kind is DataPathServer else (), None, 0, walk.reactor)
+            transport.pauseProducing()
+            transports.append(transport)
+        self.client, self.upstream = self.peers
+        self.transports = transports
+        self.tunnel.join(*transports, b"")
+
+    @property
+    def has_all(self) -> bool:
+        """Whether each peer has what the other one has sent, and the end if there is one; else it is on its way."""
+        client, upstream = self.client, self.upstream
+        if self.is_cut:
+            return True
+        return all(
+            receiver.got == sender.sent or (self.has_ended and receiver.has_closed)
+            for sender, receiver in ((client, upstream), (upstream, client))
+        ) and (not self.has_ended or (client.sees_end and upstream.sees_end))
+
+    def _ended(self, tunnel: Tunnel) -> None:
+        if self.has_ended:
+            raise AssertionError("it ends twice")
+        self.has_ended = True
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection over TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+class Walk:
+    """What happens to some tunnels; all of it follows from `seed`, but how much a socket takes."""
+
+    def __init__(self, seed: int, *, compiled: bool) -> None:
+        self.random = random.Random(seed)  # no secret
+        self.main = MainReactor()
+        self.reactor = DataPathReactor(self.main, compiled=compiled)
+        self.deadlines = Deadlines(self.main)
+        self.every: list[Joined] = []
+        for _ in range(TUNNELS):
+            self.open()
+
+    def open(self) -> None:
+        """Begin one more."""
+        kinds = ((tcp_pair, DataPathServer), (socket.socketpair, DataPathUnixServer))
+        self.every.append(Joined(self, *self.random.choice(kinds)))
+
+    @property
+    def alive(self) -> list[Joined]:
+        """Those that have not ended."""
+        return [joined for joined in self.every if not joined.has_ended]
+
+    def step(self) -> None:
+        """Let something happen at the other ends, and then a round."""
+        for joined in self.random.sample(self.alive, 3):
+            peer = self.random.choice(joined.peers)
+            choice = self.random.random()
+            if choice < 0.5:
+                peer.send(self.random.randbytes(self.random.choice(SIZES)))
+            elif choice < 0.95:
+                peer.take(self.random.choice(SIZES))
+            elif choice < 0.98:
+                peer.close()
+            elif choice < 0.99:
+                joined.is_cut = True
+                peer.sock.close()
+            else:
+                joined.is_cut = True
+                joined.tunnel.go_away()
+        self.turn()
+        while len(self.alive) < TUNNELS:
+            self.open()
+
+    def turn(self) -> None:
+        """Let a round of events happen, and what was put off in it."""
+        self.reactor.doRead()
+        self.main.advance(0)
+
+    def rest(self) -> None:
+        """Let everything arrive."""
+
+        def has_come() -> bool:
+            self.turn()
+            for joined in self.every:
+                for peer in joined.peers:
+                    peer.take(1 << 20)
+            return all(joined.has_all for joined in self.every)
+
+        wait_for(has_come, "all that was sent", 30, 0.0)
+
+    def close(self) -> None:
+        """End all."""
+        self.reactor.close()
+        self.deadlines.close()
+        for joined in self.every:
+            for peer in joined.peers:
+                peer.sock.close()
+
+
+class RandomTests(SynchronousTestCase):
+    """Nothing is lost, doubled or mixed up."""
+
+    compiled = True
+
+    def test_walks(self) -> None:
+        """All that is sent arrives, and is counted; up to the end, if there is one."""
+        for seed in SEEDS:
+            walk = Walk(seed, compiled=self.compiled)
+            try:
+                for _ in range(STEPS):
+                    walk.step()
+                walk.rest()
+                alive = walk.alive
+            finally:
+                walk.close()
+            self.assertGreater(len(walk.every), TUNNELS)
+            self.assertGreater(len(alive), TUNNELS // 2)
+            for joined in walk.every:
+                words = f"seed {seed}, tunnel {walk.every.index(joined)}"
+                client, upstream, tunnel = joined.client, joined.upstream, joined.tunnel
+                for sender, receiver, count in (
+                    (client, upstream, tunnel.to_upstream),
+                    (upstream, client, tunnel.to_client),
+                ):
+                    self.assertTrue(sender.sent.startswith(receiver.got), words)
+                    self.assertLessEqual(len(receiver.got), count, words)
+                    self.assertLessEqual(count, len(sender.sent), words)
+                    if not joined.is_cut and (joined in alive or not receiver.has_closed):
+                        self.assertEqual(len(sender.sent), count, words)
+
+
+class RandomInPythonTests(RandomTests):
+    """The same where there was no compiler."""
+
+    compiled = False
