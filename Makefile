@@ -20,7 +20,7 @@ test: $(VENV)/installed-test
 
 # The tests of real processes once more, each proxy with two workers; those that workers make no difference for are left
 # out, and so is what starts workers anyway.
-WORKER_TESTS := tests.hostile $(addprefix tests.faults.test_,clock cuts drain upstreams) \
+WORKER_TESTS := tests.hostile tests.access.test_api $(addprefix tests.faults.test_,clock cuts drain upstreams) \
 	$(addprefix tests.integration.test_,auth daemon faults managed ports relay reload serve sqlite_store streaming tls websocket)
 
 test-workers: $(VENV)/installed-test

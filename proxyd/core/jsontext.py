@@ -16,6 +16,8 @@ def _refuse_constant(name: str) -> None:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 _BLANK = re.compile(r"[ \t\n\r]*")
+# Whoever reads, merges or shows it later has less of the interpreter's stack left than who reads it first.
+_MOST_LEVELS = 200
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -23,13 +25,31 @@ def read_object(body: bytes) -> dict[str, Any]:
 
     Raises `RequestError` 400.
     """
+    text = _text(body)
     try:
-        posted = _DECODER.decode(_text(body))
+        posted = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise _no_json(error) from None
     if not isinstance(posted, dict):
         raise RequestError(400, "the body has to be a JSON object")
+    refuse_depth(posted, text)
     return posted
+
+
+def refuse_depth(value: Any, text: str) -> None:
+    """Refuse a `value` with too many levels of objects and arrays; `text` is its JSON.
+
+    Raises `RequestError` 400.
+    """
+    if text.count("{") + text.count("[") <= _MOST_LEVELS:
+        return
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    raise RequestError(400, f"JSON with more than {_MOST_LEVELS} levels of objects and arrays")
 
 
 def read_members(body: bytes) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import attrs
 
+from proxyd.core.jsontext import refuse_depth
 from proxyd.errors import OptionError, RequestError
 from proxyd.model.routes import INHERITED, Route, RouteOptions, place_of
 from proxyd.model.upstream import Upstream
@@ -101,6 +102,7 @@ class RouteReader:
             text = _encode(members)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(400, f"JSON has no form for it: {error}") from None
+        refuse_depth(members, text)
         return Route.told(key, text, host.lower().removesuffix("."), options, segments=skipped)
 
     def read_again(self, route: Route) -> Route:

@@ -51,6 +51,20 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(members, read_object(body))
         self.assertEqual(list(members.items()), list(read_members(body)))
 
+    def test_depth(self) -> None:
+        """Two hundred levels are taken, however many members there are, and not one more."""
+
+        def nested(levels: int, inner: str) -> bytes:
+            return ('{"a":' * (levels - 1) + inner + "}" * (levels - 1)).encode()
+
+        for inner in ("{}", "[]", '{"a": 1}', "[1, 2]"):
+            self.assertEqual(["a"], list(read_object(nested(200, inner))))
+            with self.assertRaisesRegex(RequestError, "200 levels") as caught:
+                read_object(nested(201, inner))
+            self.assertEqual(400, caught.exception.status)
+        many = {"a": [{}] * 1000, "b": "{[" * 1000}
+        self.assertEqual(many, read_object(json.dumps(many).encode()))
+
     def test_names_may_come_twice(self) -> None:
         """Whoever reads the members sees that."""
         self.assertEqual([("a", 1), ("a", 2)], list(read_members(b'{"a":1,"a":2}')))

@@ -102,6 +102,13 @@ class ReadTests(SynchronousTestCase):
         for value in (float("inf"), {1, 2}, b"x"):
             self.assert_refused(VERBATIM, {"target": "http://h", "x": value}, "JSON")
 
+    def test_depth(self) -> None:
+        """What could not be read again further down the stack is no route, wherever it comes from."""
+        value: object = 1
+        for _ in range(200):
+            value = [value]
+        self.assert_refused(VERBATIM, {"target": "http://h", "x": value}, "more than 200 levels")
+
 
 class SecretTests(SynchronousTestCase):
     """What the API shows of a route."""
