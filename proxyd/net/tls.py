@@ -79,7 +79,7 @@ class _TlsTransport(DataPathTransport):
         except (OSError, ValueError, TlsError) as error:
             return self._handshake_failed(error)
         self._is_handshaking = False
-        if self.dataBuffer or self._tempDataBuffer:
+        if self.dataBuffer or self._tempDataBuffer or self._writeDisconnecting:
             self.startWriting()
         else:
             self.stopWriting()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.testing.harness import Harness
 from tests.support import wait_for
-from tests.walks import Rounds
+from tests.walks import Rounds, Secure, Wire
 
 CLIENTS = 6
 STEPS = 300
@@ -146,9 +145,9 @@ class Reader:
 class Peer:
     """One end of a connection of the proxy's: sends what it has, as far as it is taken."""
 
-    def __init__(self, walk: Walk, sock: Any, reader: Reader) -> None:
+    def __init__(self, walk: Walk, wire: Wire, reader: Reader) -> None:
         self.walk = walk
-        self.sock = sock
+        self.wire = wire
         self.reader = reader
         self.unsent = bytearray()
         self.is_over = False
@@ -160,41 +159,34 @@ class Peer:
             return
         if self.unsent:
             try:
-                del self.unsent[: self.sock.send(self.unsent[:most])]
-            except BlockingIOError:
-                return
+                del self.unsent[: len(self.wire.send(bytes(self.unsent[:most])))]
             except OSError:
                 self.unsent.clear()  # nobody takes it any more
-        if self.closes_when_sent and not self.unsent:
+        if self.closes_when_sent and not self.unsent and self.wire.say_goodbye():
             self.close()
 
     def take(self, most: int) -> None:
         """Take a piece."""
         if self.is_over:
             return
-        try:
-            data = self.sock.recv(most)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+        data = self.wire.take(most)
         if data:
             self.reader.feed(data)
-        else:
+        elif data is not None:
             self.reader.end()
             self.close()
 
     def close(self) -> None:
         """End the connection."""
         self.is_over = True
-        self.sock.close()
+        self.wire.close()
 
 
 class Client(Peer):
     """Asks one thing after the other, without waiting for answers."""
 
-    def __init__(self, walk: Walk, sock: Any) -> None:
-        super().__init__(walk, sock, Reader(self.answered, self.is_head_next))
+    def __init__(self, walk: Walk, wire: Wire) -> None:
+        super().__init__(walk, wire, Reader(self.answered, self.is_head_next))
         self.waiting: deque[Call] = deque()
         self.has_left = False
         self.may_fail = False
@@ -229,8 +221,8 @@ class Client(Peer):
 class Upstream(Peer):
     """Answers each request when it has come."""
 
-    def __init__(self, walk: Walk, sock: Any) -> None:
-        super().__init__(walk, sock, Reader(self.asked))
+    def __init__(self, walk: Walk, wire: Wire) -> None:
+        super().__init__(walk, wire, Reader(self.asked))
 
     def asked(self, head: bytes, body: bytes) -> None:
         """A request is complete."""
@@ -241,15 +233,13 @@ class Upstream(Peer):
             response = response[: int(len(response) * call.cut)]
         self.unsent += response
         self.closes_when_sent = call.cut is not None or call.closes or call.framing == "close"
-        if self.closes_when_sent and not self.unsent:
-            self.close()
 
 
 class Walk(Rounds):
     """What happens to some clients of a proxy with one upstream."""
 
-    def __init__(self, seed: int, *, compiled: bool) -> None:
-        super().__init__(seed, compiled=compiled)
+    def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
+        super().__init__(seed, secure, compiled=compiled)
         self.proxy = Harness()
         self.calls: list[Call] = []
         self.clients: list[Client] = []
@@ -264,9 +254,9 @@ class Walk(Rounds):
     def open(self) -> None:
         """One more client comes."""
         protocol = self.proxy.site.buildProtocol(None)
-        transport, theirs = self.connect(protocol, over_tcp=self.random.random() < 0.5)
+        transport, wire = self.connect(protocol)
         protocol.makeConnection(transport)
-        self.clients.append(Client(self, theirs))
+        self.clients.append(Client(self, wire))
 
     def accept(self) -> None:
         """The upstream takes the connections that the proxy has asked for."""
@@ -276,10 +266,10 @@ class Walk(Rounds):
             self.dialed += 1
             if not dial.is_cancelled:
                 protocol = dial.build(dial.result.callback)
-                transport, theirs = self.connect(protocol, over_tcp=self.random.random() < 0.5)
+                transport, wire = self.connect(protocol)
                 transport.watches_peer = False
                 protocol.makeConnection(transport)
-                self.upstreams.append(Upstream(self, theirs))
+                self.upstreams.append(Upstream(self, wire))
 
     def invent(self) -> Call:
         """A call that is none of the others."""
@@ -343,7 +333,7 @@ class Walk(Rounds):
         self.reactor.close()
         self.proxy.deadlines.close()
         for peer in [*self.clients, *self.upstreams]:
-            peer.sock.close()
+            peer.wire.close()
 
 
 class RandomTests(SynchronousTestCase):
@@ -353,8 +343,9 @@ class RandomTests(SynchronousTestCase):
 
     def test_walks(self) -> None:
         """What an upstream did not cut off is answered; the upstream got what was sent, and never what was not."""
+        secure = Secure(self.mktemp())
         for seed in SEEDS:
-            walk = Walk(seed, compiled=self.compiled)
+            walk = Walk(seed, secure, compiled=self.compiled)
             try:
                 for _ in range(STEPS):
                     walk.step()

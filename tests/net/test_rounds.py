@@ -10,7 +10,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.walks import Rounds
+from tests.support import wait_for
+from tests.walks import Rounds, Secure
 
 CONNECTIONS = 12
 STEPS = 100
@@ -36,7 +37,7 @@ class Side(Protocol):
         self.reason: Failure | None = None
         self.is_aborted = False
         self.is_cut = False  # what is on its way, in either direction, may be lost
-        transport, self.peer = walk.connect(self, over_tcp=False)
+        transport, self.wire = walk.connect(self)
         self.makeConnection(transport)
         self.transport.registerProducer(self, True)
 
@@ -71,27 +72,20 @@ class Side(Protocol):
 
     def send(self, size: int) -> None:
         """Let the peer send, as much as is taken."""
-        data = self.walk.bytes(size)
-        try:
-            count = self.peer.send(data)
-        except OSError:
-            return
-        self.sent += data[:count]
+        with contextlib.suppress(OSError):
+            self.sent += self.wire.send(self.walk.bytes(size))
 
     def take(self) -> None:
         """Let the peer take all there is."""
-        try:
-            while data := self.peer.recv(1 << 20):
-                self.taken += data
-        except OSError:
-            pass
+        while data := self.wire.take(1 << 20):
+            self.taken += data
 
 
 class Walk(Rounds):
     """What happens to some connections."""
 
-    def __init__(self, seed: int, *, compiled: bool) -> None:
-        super().__init__(seed, compiled=compiled)
+    def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
+        super().__init__(seed, secure, compiled=compiled)
         self.sides: list[Side] = []
         self.every: list[Side] = []
         self.mistakes = 0
@@ -126,6 +120,7 @@ class Walk(Rounds):
             for other in self.sides:
                 other.transport.resumeProducing()
         elif choice < 0.84:
+            side.is_cut |= side.wire.sock.family != socket.AF_UNIX  # TCP has a reset for what is unread
             side.transport.unregisterProducer()
             side.transport.loseConnection()
         elif choice < 0.86:
@@ -147,11 +142,10 @@ class Walk(Rounds):
                 side.take()
             elif choice < 0.92:
                 side.is_cut = True  # what waits to be sent is not waited for
-                with contextlib.suppress(OSError):  # it is closed already, and that has not been read yet
-                    side.peer.shutdown(socket.SHUT_WR)
+                side.wire.shut()
             elif choice < 0.93:
                 side.is_cut = True
-                side.peer.close()
+                side.wire.close()
         self.turn()
         for side in list(self.sides):
             if side.reason is not None:
@@ -161,20 +155,29 @@ class Walk(Rounds):
     def rest(self) -> None:
         """Let everything arrive."""
         self.is_over = True
-        alive = [side for side in self.every if side.reason is None]
-        before = None
-        while before != (before := [(len(side.came), len(side.taken), side.reason) for side in alive]):
-            for side in alive:
+
+        def has_come() -> bool:
+            for side in self.alive:
                 side.transport.resumeProducing()
             self.turn()
             for side in self.every:
                 side.take()
+            return all(side.sent == side.came for side in self.alive) and all(
+                side.is_cut or side.wrote == side.taken for side in self.every
+            )
+
+        wait_for(has_come, "all that was sent", 30, 0.0)
+
+    @property
+    def alive(self) -> list[Side]:
+        """Those that have not ended."""
+        return [side for side in self.every if side.reason is None]
 
     def close(self) -> None:
         """End all."""
         self.reactor.close()
         for side in self.every:
-            side.peer.close()
+            side.wire.close()
 
 
 class RandomTests(SynchronousTestCase):
@@ -184,13 +187,14 @@ class RandomTests(SynchronousTestCase):
 
     def test_walks(self) -> None:
         """What was written arrives, and what was sent; what is cut off has arrived up to there."""
+        secure = Secure(self.mktemp())
         for seed in SEEDS:
-            walk = Walk(seed, compiled=self.compiled)
+            walk = Walk(seed, secure, compiled=self.compiled)
             try:
                 for _ in range(STEPS):
                     walk.step()
                 walk.rest()
-                alive = [side for side in walk.every if side.reason is None]
+                alive = walk.alive
             finally:
                 walk.close()
             self.assertIsNone(walk.reactor.outbox)

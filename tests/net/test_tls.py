@@ -144,6 +144,21 @@ class ServerTests(TlsCase):
         peer.take()
         self.assertEqual(b"hello", peer.received)
 
+    async def test_our_end_before_the_handshake_waits_for_it(self) -> None:
+        """With nothing to send as well: the client sees the end, and may still say something."""
+        for data in (b"", b"hello"):
+            protocol, theirs = self.begin()
+            protocol.transport.write(data)
+            protocol.transport.loseWriteConnection()
+            await self.turn()
+            peer = self.shake(protocol, theirs)
+            await self.turn()
+            self.assertEqual(data, peer.sock.recv(10) if data else b"")
+            self.assertEqual(b"", peer.sock.recv(10))
+            peer.send(b"world")
+            await self.turn()
+            self.assertEqual(b"world", protocol.data)
+
     async def test_a_client_that_waits_with_its_handshake_can_be_sent_away(self) -> None:
         """Closing does not wait for a handshake that does not come."""
         for close in ("loseConnection", "abortConnection"):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.reactor import DataPathReactor
 from proxyd.websocket.tunnel import Tunnel
-from tests.net.test_reactor import MainReactor
 from tests.support import wait_for
-from tests.walks import Rounds
+from tests.walks import Rounds, Secure, Wire
 
 TUNNELS = 6
 STEPS = 120
@@ -25,47 +21,44 @@ SIZES = (1, 125, 16_383, 16_384, 16_385, 65_536, 200_000, 1_000_000)
 class Outer:
     """A peer of a tunnel. What it has sent, and got."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
         self.sent = self.got = b""
         self.has_closed = False
         self.sees_end = False
 
     def send(self, data: bytes) -> None:
         """Send as much as is taken."""
+        if self.has_closed:
+            return
         with contextlib.suppress(OSError):
-            self.sent += data[: self.sock.send(data)]
+            self.sent += self.wire.send(data)
 
     def take(self, most: int) -> None:
         """Take what is there, once."""
-        try:
-            data = self.sock.recv(most)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self.got += data
-        self.sees_end = not data
+        data = self.wire.take(most)
+        if data is not None:
+            self.got += data
+            self.sees_end = not data
 
     def close(self) -> None:
         """Say that nothing more comes."""
         self.has_closed = True
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
+        self.wire.shut()
 
 
 class Joined:
     """A tunnel, and its two peers."""
 
-    def __init__(self, walk: Walk, *, over_tcp: bool) -> None:
+    def __init__(self, walk: Walk) -> None:
         self.has_ended = False
         self.is_cut = False  # what is on its way may be lost
         self.tunnel = Tunnel(walk.deadlines, lambda: None, self._ended)
         self.peers = []
         transports = []
         for _ in range(2):
-            transport, theirs = walk.connect(None, over_tcp=over_tcp)
-            self.peers.append(Outer(theirs))
+            transport, wire = walk.connect(None)
+            self.peers.append(Outer(wire))
             transport.pauseProducing()
             transports.append(transport)
         self.client, self.upstream = self.peers
@@ -91,10 +84,8 @@ class Joined:
 class Walk(Rounds):
     """What happens to some tunnels."""
 
-    def __init__(self, seed: int, *, compiled: bool) -> None:
-        self.random = random.Random(seed)  # no secret
-        self.main = MainReactor()
-        self.reactor = DataPathReactor(self.main, compiled=compiled)
+    def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
+        super().__init__(seed, secure, compiled=compiled)
         self.deadlines = Deadlines(self.main)
         self.every: list[Joined] = []
         for _ in range(TUNNELS):
@@ -102,7 +93,7 @@ class Walk(Rounds):
 
     def open(self) -> None:
         """Begin one more."""
-        self.every.append(Joined(self, over_tcp=self.random.random() < 0.5))
+        self.every.append(Joined(self))
 
     @property
     def alive(self) -> list[Joined]:
@@ -120,9 +111,10 @@ class Walk(Rounds):
                 peer.take(self.random.choice(SIZES))
             elif choice < 0.98:
                 peer.close()
+                joined.is_cut = joined.is_cut or peer.wire.is_secure  # for lack of a goodbye
             elif choice < 0.99:
                 joined.is_cut = True
-                peer.sock.close()
+                peer.wire.close()
             else:
                 joined.is_cut = True
                 joined.tunnel.go_away()
@@ -148,7 +140,7 @@ class Walk(Rounds):
         self.deadlines.close()
         for joined in self.every:
             for peer in joined.peers:
-                peer.sock.close()
+                peer.wire.close()
 
 
 class RandomTests(SynchronousTestCase):
@@ -158,8 +150,9 @@ class RandomTests(SynchronousTestCase):
 
     def test_walks(self) -> None:
         """All that is sent arrives, and is counted; up to the end, if there is one."""
+        secure = Secure(self.mktemp())
         for seed in SEEDS:
-            walk = Walk(seed, compiled=self.compiled)
+            walk = Walk(seed, secure, compiled=self.compiled)
             try:
                 for _ in range(STEPS):
                     walk.step()
