@@ -33,7 +33,13 @@ class PortsTests(ProxyTestCase):
                 websocket.send(message.upper() if isinstance(message, str) else message)
             return None
 
-        sock = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        port = 0
+        if ":" in host:  # `localhost` is both: nobody else may listen on this port over IPv4
+            held = socket.socket()
+            self.addCleanup(held.close)
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         server = serve(converse, sock=sock, subprotocols=[Subprotocol("second")])
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.shutdown)
