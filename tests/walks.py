@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import ssl
@@ -19,6 +20,11 @@ from tests.net.test_reactor import MainReactor
 # More of them at once could be sent in part, and nobody would know how many.
 _RECORD = 16 * 1024
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def seeds(count: int) -> range:
+    """Those of `count` walks, or of as many as PROXYD_TEST_WALKS says."""
+    return range(int(os.environ.get("PROXYD_TEST_WALKS", count)))
 
 
 class Secure:

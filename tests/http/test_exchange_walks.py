@@ -11,11 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.testing.harness import Harness
 from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire
+from tests.walks import Rounds, Secure, Wire, seeds
 
 CLIENTS = 6
 STEPS = 300
-SEEDS = range(6)
+SEEDS = seeds(6)
 # Around what is held back, what is read at first, where splicing begins, and what a socket takes.
 SIZES = (0, 1, 100, 16_383, 16_384, 16_385, 65_536, 200_000, 700_000)
 

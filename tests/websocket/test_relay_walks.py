@@ -9,12 +9,12 @@ from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.net.deadlines import Deadlines
 from proxyd.websocket.relay import Relay, RelayPlan
 from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire
+from tests.walks import Rounds, Secure, Wire, seeds
 from tests.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame, take_frames
 
 RELAYS = 5
 STEPS = 200
-SEEDS = range(5)
+SEEDS = seeds(5)
 # Around the lengths of a frame's head, what is held back, what is read at first, and what a socket takes.
 SIZES = (0, 1, 125, 126, 16_383, 16_384, 65_535, 65_536, 400_000)
 CODES = (1000, 1001, 1011, 3000, 4999)

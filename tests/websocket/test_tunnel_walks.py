@@ -9,11 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.net.deadlines import Deadlines
 from proxyd.websocket.tunnel import Tunnel
 from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire
+from tests.walks import Rounds, Secure, Wire, seeds
 
 TUNNELS = 6
 STEPS = 120
-SEEDS = range(8)
+SEEDS = seeds(8)
 # Around what is held back, what is read at first, where splicing begins, and what a socket takes.
 SIZES = (1, 125, 16_383, 16_384, 16_385, 65_536, 200_000, 1_000_000)
 

@@ -11,11 +11,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import wait_for
-from tests.walks import Rounds, Secure
+from tests.walks import Rounds, Secure, seeds
 
 CONNECTIONS = 12
 STEPS = 100
-SEEDS = range(8)
+SEEDS = seeds(8)
 # Around what is held back, what is read at first, and what a socket takes.
 SIZES = (1, 2, 100, 4_000, 16_383, 16_384, 16_385, 50_000, 300_000)
 
