@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# All packages and modules of tests except the slow ones; `make test TESTS=tests.api` runs a part.
-TESTS := $(filter-out tests.slow,$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))))
+# All packages and modules of tests except the slow ones, and those of core, which are run for their coverage anyway;
+# `make test TESTS=tests.api` runs a part.
+TESTS := $(filter-out tests.core tests.slow,$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))))
 TESTS += $(subst /,.,$(patsubst %.py,%,$(sort $(wildcard tests/test_*.py))))
 
 .PHONY: run test test-workers test-slow lint format docs bench constraints audit clean
