@@ -181,8 +181,8 @@ send_one(PyObject *transport)
         done = Py_NewRef(Py_None);
         goto end;
     }
-    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        sent = 0;
+    if (sent < 0)
+        sent = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
     PyObject *count = PyLong_FromSsize_t(sent);
     if (count != NULL)
         done = PyObject_CallMethodObjArgs(transport, s_sent, data, count, NULL);
@@ -238,7 +238,7 @@ PyInit__round(void)
         const char *text;
     } names[] = {
         {&s_next_read, "_next_read"}, {&s_read_size, "read_size"}, {&s_connected, "connected"},
-        {&s_protocol, "protocol"}, {&s_data_received, "dataReceived"}, {&s_received, "received"}, {&s_held_back, "_held_back"},
+        {&s_protocol, "protocol"}, {&s_data_received, "dataReceived"}, {&s_received, "received"}, {&s_held_back, "held_back"},
         {&s_fileno, "fileno"}, {&s_sent, "sent"}, {&s_flush, "flush"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++)

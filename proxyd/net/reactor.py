@@ -223,7 +223,7 @@ class DataPathReactor:
 
     def _ended(self, transport: Any, is_lost: bool) -> None:
         """There is nothing more to read from it."""
-        self._disconnect(transport, CONNECTION_LOST if is_lost else CONNECTION_DONE, half=True)
+        self._disconnect(transport, CONNECTION_LOST if is_lost else transport.end_of_input, half=True)
 
     def _failed(self, selectable: Any, error: BaseException) -> None:
         """A mistake of ours, or of a protocol: it ends the one connection."""

@@ -69,9 +69,10 @@ class DataPathTransport(tcp.Connection):
     # when the buffer has run empty.
     _sends_at_once = True
     _is_broken = False
+    _was_reset = False
     # What leaves at the end of the round of events. Nobody sees a difference to what has been sent: whatever is done
     # with the transport meanwhile, this comes first.
-    _held_back = b""
+    held_back = b""
 
     def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]  # a mix-in says None
         """Read once, at most `read_size`, and hand it to the protocol."""
@@ -91,7 +92,7 @@ class DataPathTransport(tcp.Connection):
         except OSError:
             return CONNECTION_LOST
         if not data:
-            return CONNECTION_DONE
+            return self.end_of_input
         size = len(data)
         if size == wanted:
             self._next_read = min(wanted * _GROWTH, LARGE_READ)
@@ -103,7 +104,7 @@ class DataPathTransport(tcp.Connection):
     @property
     def is_ready_for_splices(self) -> bool:
         """Whether what another connection gives goes to the kernel at once, and nothing is in front of it."""
-        if self._held_back:
+        if self.held_back:
             self.flush()
         return self._splices and self._sends_at_once and not self.dataBuffer and not self._tempDataBuffer
 
@@ -116,11 +117,12 @@ class DataPathTransport(tcp.Connection):
         try:
             count = pipe.fill(self.fileno(), size)
         except BlockingIOError:
+            self._next_read = _FIRST_READ  # splicing does not get past urgent data of TCP; a read does
             return None
         except OSError as error:
             return self._not_spliced(error)
         if not count:
-            return CONNECTION_DONE
+            return self.end_of_input
         if count < _FIRST_READ:
             self._next_read = _FIRST_READ
         passed = 0
@@ -139,6 +141,7 @@ class DataPathTransport(tcp.Connection):
     def _not_spliced(self, error: OSError) -> ConnectionLost | None:
         """Read, or send, from now on, if that may still work."""
         if error.errno not in _NO_SPLICING:
+            self._notice(error.errno)
             return CONNECTION_LOST
         self._splices = False
         return None
@@ -146,23 +149,23 @@ class DataPathTransport(tcp.Connection):
     def write(self, data: bytes) -> None:
         """Send `data` now, or at the end of the round, as far as the kernel takes it; the rest when it can."""
         outbox = self.reactor.outbox
-        if self._held_back:
-            self._held_back += data
-            if outbox is None or len(self._held_back) > _MAX_HELD_BACK:
+        if self.held_back:
+            self.held_back += data
+            if outbox is None or len(self.held_back) > _MAX_HELD_BACK:
                 self.flush()
         elif not self._sends_at_once or self.dataBuffer or self._tempDataBuffer:
             self._write_later(data)
         elif outbox is None or len(data) > _MAX_HELD_BACK:
             self._send(data)
         else:
-            self._held_back = data
+            self.held_back = data
             outbox.append(self)
 
     def flush(self) -> None:
         """Send what was held back."""
-        data = self._held_back
+        data = self.held_back
         if data:
-            self._held_back = b""
+            self.held_back = b""
             self._send(data)
 
     def _send(self, data: bytes) -> None:
@@ -171,8 +174,8 @@ class DataPathTransport(tcp.Connection):
             sent = self.socket.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError:
-            sent = -1
+        except OSError as error:
+            sent = -(error.errno or errno.EIO)
         if sent < len(data):
             self.sent(data, sent)
 
@@ -184,9 +187,9 @@ class DataPathTransport(tcp.Connection):
         self.protocol.dataReceived(data)
 
     def sent(self, data: bytes, count: int) -> None:
-        """No more than `count` bytes of `data` have left, -1: it cannot be sent at all."""
+        """No more than `count` bytes of `data` have left; below 0 it is the error, negated, that keeps it from that."""
         if count < 0:
-            self._break()
+            self._break(-count)
         else:
             self._write_later(data[count:])
 
@@ -200,20 +203,31 @@ class DataPathTransport(tcp.Connection):
             return self.socket.send(memoryview(data)[: self.SEND_LIMIT])
         except (BlockingIOError, InterruptedError):
             return 0
-        except OSError:
-            self._break()
+        except OSError as error:
+            self._break(error.errno)
             return len(data)
+
+    def _notice(self, number: int | None) -> None:
+        """The kernel tells of a reset once: whoever reads afterwards sees an end like any other."""
+        if number == errno.ECONNRESET:
+            self._was_reset = True
+
+    @property
+    def end_of_input(self) -> ConnectionDone | ConnectionLost:
+        """What it means that there is nothing more to read."""
+        return CONNECTION_LOST if self._was_reset else CONNECTION_DONE
 
     def _write_later(self, data: bytes) -> None:
         if not self._is_broken:
             abstract.FileDescriptor.write(self, data)
 
-    def _break(self) -> None:
-        """Nothing can be sent any more.
+    def _break(self, number: int | None) -> None:
+        """Nothing can be sent any more, for the error of this number.
 
         What the peer sent before it closed its side may still be unread, a final answer among it: the end comes
         from reading. Never from here, because the caller is in the middle of something.
         """
+        self._notice(number)
         self._is_broken = True
         self._sends_at_once = False
         if self not in self.reactor.getReaders():
@@ -273,7 +287,7 @@ class DataPathTransport(tcp.Connection):
     @property
     def unsent(self) -> int:
         """How many bytes wait to be sent, because the kernel did not take them."""
-        if self._held_back:
+        if self.held_back:
             self.flush()
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 

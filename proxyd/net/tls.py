@@ -19,7 +19,14 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 
 from proxyd.errors import TlsError
-from proxyd.net.tcp import DataPathClient, DataPathPort, DataPathServer, DataPathTransport, DataPathUnixServer
+from proxyd.net.tcp import (
+    SMALL_READ,
+    DataPathClient,
+    DataPathPort,
+    DataPathServer,
+    DataPathTransport,
+    DataPathUnixServer,
+)
 
 if TYPE_CHECKING:
     from proxyd.net.reactor import DataPathReactor
@@ -59,6 +66,7 @@ class _TlsTransport(DataPathTransport):
     _splices = False
     _read_waits_for_room = False
     _peer_said_goodbye = False
+    _is_deaf = False  # TLS is over, and what still comes is dropped as it is on the wire
 
     # The handshake.
 
@@ -101,6 +109,8 @@ class _TlsTransport(DataPathTransport):
         """Read the records that have come, at most `read_size`, and hand them to the protocol as one."""
         if self._is_handshaking:
             return self._handshake()
+        if self._is_deaf:
+            return self._drop()
         if self._peer_said_goodbye:
             return CONNECTION_DONE
         read = self.socket.recv
@@ -138,6 +148,15 @@ class _TlsTransport(DataPathTransport):
         self.protocol.dataReceived(data)
         return reason
 
+    def _drop(self) -> Reason:
+        try:
+            data = socket.socket.recv(self.socket, SMALL_READ)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        return None if data else CONNECTION_DONE
+
     def _wait_for_room(self) -> None:
         """A key update of the peer has to be answered before anything can be read (RFC 8446 §4.6.3)."""
         self._read_waits_for_room = True
@@ -166,8 +185,8 @@ class _TlsTransport(DataPathTransport):
                 sent += send(view[sent : sent + _RECORD])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
-        except OSError:
-            self._break()
+        except OSError as error:
+            self._break(error.errno)
             return size
         return sent
 
@@ -203,6 +222,7 @@ class _TlsTransport(DataPathTransport):
         except ssl.SSLWantReadError:
             return
         except (OSError, ValueError):
+            self._is_deaf = True  # `unwrap` reads as well, and what it does not expect ends TLS
             return
         self._peer_said_goodbye = True
 

@@ -686,12 +686,12 @@ class CompiledRoundTests(SynchronousTestCase):
         class Texts:
             """Has something else."""
 
-            _held_back = "text"
+            held_back = "text"
 
         class Closed:
             """Has no descriptor."""
 
-            _held_back = b"x"
+            held_back = b"x"
 
             def fileno(self) -> None:
                 """It has none."""
