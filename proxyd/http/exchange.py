@@ -49,6 +49,7 @@ class Exchange:
     _lasts_until_close = False  # ... or without a length
     _keep_alive = False
     _download: _Download | None = None
+    _keeps_body = False  # the body of the request is wanted here, too: it must not go past us
 
     def __init__(self, request: Request, resource: ForwardResource, *, is_handshake: bool) -> None:
         self._request = request
@@ -132,7 +133,7 @@ class Exchange:
         connection.begin(self, head.method, data, complete, resource.response_seconds, resource.idle_seconds)
         if not complete and self._connection is connection:
             self._is_sending = True
-            if head.body != CHUNKED:
+            if head.body != CHUNKED and not self._keeps_body:
                 request.outlet = connection.transport
             connection.transport.registerProducer(self, True)
             self._channel.expect_body()

@@ -45,6 +45,8 @@ class RewritingExchange(Exchange):
     a function may ask for it.
     """
 
+    _keeps_body = True
+
     def __init__(self, request: Request, resource: ForwardResource, rewriting: Rewriting) -> None:
         super().__init__(request, resource, is_handshake=False)
         self._rewriting = rewriting
@@ -56,8 +58,7 @@ class RewritingExchange(Exchange):
 
     def body_received(self, data: bytes, *, complete: bool) -> None:
         """Keep it, and pass it on."""
-        if len(self._sent) + len(data) <= self._rewriting.max_body:
-            self._sent += data
+        self._sent += data[: max(0, self._rewriting.max_body - len(self._sent))]
         super().body_received(data, complete=complete)
 
     def client_lost(self, reason: Failure) -> None:
@@ -96,6 +97,7 @@ class RewritingExchange(Exchange):
 
     def _rewrite(self) -> None:
         self._release()
+        self._channel.pause_body()  # an early answer: nobody takes the rest
         head, rewriting, request = self._head, self._rewriting, self._request
         assert head is not None  # noqa: S101  # for mypy; a body has a head
         body = b"".join(self._pieces)
