@@ -51,9 +51,9 @@ class Rounds:
         self.reactor.doRead()
         self.main.advance(0)
 
-    def connect(self, protocol: Any) -> tuple[Any, Wire]:
-        """A connection of some kind, of which `protocol` does not know yet: its transport, and its other end."""
-        kind = self.random.choice(("tcp", "unix", "tls"))
+    def connect(self, protocol: Any, kind: str = "") -> tuple[Any, Wire]:
+        """A connection of that or any kind, of which `protocol` does not know yet: its transport, and its other end."""
+        kind = kind or self.random.choice(("tcp", "unix", "tls"))
         if kind == "unix":
             ours, theirs = socket.socketpair()
             return DataPathUnixServer(ours, protocol, (), None, 0, self.reactor), Wire(theirs)

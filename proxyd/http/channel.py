@@ -263,8 +263,8 @@ class HTTPChannel(SplicingProtocol):
         if body.complete:
             request.body_complete = True
             self._state = _ANSWERING
-            self._buffer = body.rest
-            if body.rest:
+            self._buffer, body.rest = body.rest, b""
+            if self._buffer:
                 self._pause()
         else:
             self._state = _BODY
@@ -293,7 +293,7 @@ class HTTPChannel(SplicingProtocol):
             self._relax()
             self.transport.read_size = SMALL_READ
             if body.rest:
-                self._buffer = body.rest
+                self._buffer, body.rest = body.rest, b""
                 self._pause()
         else:
             self.site.deadlines.set(self, self.settings.timeouts.body_idle)

@@ -22,6 +22,7 @@ class MemoryTransport:
     disconnecting = False
     watches_peer = True
     is_secure = False
+    held_back = b""
 
     def __init__(self, clock: Any, address: str = "192.0.2.1") -> None:
         self.read_size = 0

@@ -190,11 +190,23 @@ class UpstreamConnection(SplicingProtocol):
             if state is _BODY:
                 self._read_body(data)
             elif state is _HEAD:
-                self._read_head(self._buffer + data if self._buffer else data)
+                if self.transport.held_back and self.served:
+                    self._refuse_request()
+                else:
+                    self._read_head(self._buffer + data if self._buffer else data)
             elif state is _IDLE:
                 self.close()  # nobody asked: a late answer to something else, or a farewell such as 408
+            if self._state is _IDLE:
+                del self._receiver  # or it and its request would be kept until somebody needs the connection
         except Exception:  # noqa: BLE001  # a client waits for what comes of it
             self._give_up()
+
+    def _refuse_request(self) -> None:
+        """Something has come before the request has left: nobody asked for that, and it answers nothing."""
+        self.transport.held_back = b""
+        receiver = self._receiver
+        self.close()
+        receiver.response_failed(ConnectionCutError(self._name), answered=False)
 
     def splice_target(self) -> tuple[DataPathTransport, int] | None:
         """The client, for what is left of the body, if it has an outlet."""
@@ -209,6 +221,8 @@ class UpstreamConnection(SplicingProtocol):
                 self.outlet.spliced(count)
             self._body.skip(count)
             self._read_body(rest, spliced=count)
+            if self._state is _IDLE:
+                del self._receiver
         except Exception:  # noqa: BLE001  # a client waits for what comes of it
             self._give_up()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 from proxyd.errors import ConnectError, ConnectTimeoutError
 from proxyd.model.routes import RouteOptions, RouteTimeouts
@@ -15,6 +16,31 @@ from .support import GET, OK, DataPathTestCase
 POST = b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n"
 CHUNKED_POST = b"POST /x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_ONLY = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nDate: now\r\n\r\n"
+
+
+class KeptTests(DataPathTestCase):
+    """What is left of an exchange that is over."""
+
+    def test_an_idle_connection_keeps_nothing_of_it(self) -> None:
+        """Neither the request nor its client, whose connection may have ended since."""
+        client, upstream = self.begin()
+        requests = [weakref.ref(client.protocol.request), weakref.ref(client.protocol)]
+        upstream.send(OK)
+        client.close()
+        self.proxy.advance()
+        del client
+        gc.collect()
+        self.assertEqual(1, self.proxy.pools.idle)
+        self.assertEqual([None, None], [reference() for reference in requests])
+
+    def test_an_idle_client_keeps_nothing_of_it(self) -> None:
+        """Nor does it keep what stood behind the body and was skipped."""
+        client, upstream = self.begin(POST)
+        client.send(b"0123456789" + b"\r\n" * 50_000)
+        upstream.send(OK)
+        self.proxy.advance()
+        rest = [each for each in gc.get_referents(client.protocol.__dict__) if hasattr(each, "rest")]
+        self.assertEqual([b""], [each.rest for each in rest])
 
 
 class SmallExchangeTests(DataPathTestCase):
