@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 from typing import Any, Protocol
@@ -170,11 +170,23 @@ class Workers:
         together = DeferredList(waiting, consumeErrors=True)
         return together.addCallback(lambda _: answers)
 
-    def renew(self, numbers: Container[int]) -> None:
-        """Replace those with these numbers, and those that have begun with what does not hold any more."""
+    def take(self, generation: int) -> Deferred[None]:
+        """Let everybody carry out what was prepared: configuration `generation`, as `make_boot` gives it from now on.
+
+        Who has another one afterwards is replaced, and who is still starting with another one at once. Does not fail.
+        """
         for worker in self._workers:
-            if worker.number in numbers or not worker.is_member:
-                worker.kill()
+            if not worker.is_member:
+                worker.renew(generation)
+        return self.ask("take").addCallback(self._taken, generation)
+
+    def _taken(self, answers: dict[int, Any], generation: int) -> None:
+        if self._is_ending:
+            return  # what is still served is finished
+        for worker in self._workers:
+            if answers.get(worker.number):
+                worker.generation = generation
+            worker.renew(generation)
 
     def _beat(self) -> None:
         for worker in self._workers:
@@ -219,6 +231,8 @@ class Worker:
         self.state = WorkerState.GONE
         self.link: Link
         self.is_member = False
+        self.generation = 0
+        """The number of the configuration that its process has."""
         self._workers = workers
         self._respawn = Respawn()
         self._process: Handle | None = None
@@ -247,6 +261,8 @@ class Worker:
         self.state = WorkerState.STARTING
         workers = self._workers
         self._heard = self._silent_beats = self._owed = 0
+        boot = workers.make_boot(self.number)
+        self.generation = boot.generation
         link = self.link = controllers_end(partial(self._message, workers.desk), lambda: None, workers.clock)
         try:
             self._process = workers.spawn(self.number, link, partial(self._ended, link))
@@ -254,7 +270,7 @@ class Worker:
             link.close()
             self._ended(link, f"could not be started: {error}")
             return
-        booted = link.ask("boot", workers.make_boot(self.number))
+        booted = link.ask("boot", boot)
         # Not before: who changes routes then waits for it, and what it imports may take a while.
         booted.addCallback(lambda _: workers.join(link, partial(self._has_routes, link)))
         booted.addErrback(self._failed, link)
@@ -380,6 +396,11 @@ class Worker:
         gone, self._gone = self._gone, []
         for each in gone:
             each.callback(None)
+
+    def renew(self, generation: int) -> None:
+        """Replace its process, unless that has this configuration."""
+        if self.generation != generation:
+            self.kill()
 
     def kill(self) -> None:
         """End its process, whatever it does."""

@@ -206,8 +206,7 @@ class Crew:
         self._packed = packed
         self._generations.begin(self._generation, config.servers)
         self._servers.tell_all()
-        answers = await self.workers.ask("take")
-        self.workers.renew([number for number, is_taken in answers.items() if not is_taken])
+        await self.workers.take(self._generation)
         self._servers.tell_all()
 
     # What an operator asks for.

@@ -24,6 +24,7 @@ class Process:
         self.number = number
         self.pid = 1000 + number
         self.heard: list[str] = []
+        self.generation = 0
         self.answers: dict[str, Any] = {}
         self.is_stuck = False
         self.is_killed = False
@@ -37,7 +38,10 @@ class Process:
 
     def _take(self, name: str, content: Any) -> Any:
         self.heard.append(name)
-        return self.answers.get(name)
+        if name == "boot":
+            self.generation = content.generation
+        answer = self.answers.get(name)
+        return answer() if callable(answer) else answer
 
     def kill(self) -> None:
         self.is_killed = True
@@ -66,6 +70,7 @@ class WorkersTests(SynchronousTestCase):
         self.clock = Clock()
         self.processes: list[Process] = []
         self.refuses = False
+        self.generation = 1
         self.said: list[tuple[int, str]] = []
         self.left_numbers: list[int] = []
         self.serving: list[int] = []
@@ -82,7 +87,14 @@ class WorkersTests(SynchronousTestCase):
 
     def boot(self, number: int) -> Boot:
         return Boot(
-            number=number, count=2, config=b"", generation=1, sockets=(), state="", cookie_key=b"", hash_key=b""
+            number=number,
+            count=2,
+            config=b"",
+            generation=self.generation,
+            sockets=(),
+            state="",
+            cookie_key=b"",
+            hash_key=b"",
         )
 
     def join(self, link: Link, joined: Callable[[], None]) -> None:
@@ -252,12 +264,86 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(self.said, [(2, "report")])
         self.assertTrue(all("reopen" in process.heard for process in self.processes))
 
-    def test_some_can_be_renewed(self) -> None:
-        """By their numbers."""
+    def take(self) -> Deferred[None]:
+        """Let everybody take the second configuration."""
+        self.generation = 2
+        return self.workers.take(2)
+
+    def test_who_takes_a_configuration_goes_on(self) -> None:
+        """Nobody is replaced, and nobody asked twice."""
         self.start()
-        self.workers.renew([2])
-        self.advance(0.3)
-        self.assertEqual([process.number for process in self.processes], [1, 2, 2])
+        for process in self.processes:
+            process.answers["take"] = True
+        taken = self.take()
+        self.assertNoResult(taken)
+        self.advance(1.0)
+        self.successResultOf(taken)
+        self.assertEqual([process.heard.count("take") for process in self.processes], [1, 1])
+        self.assertEqual(self.workers.serving, 2)
+
+    def test_who_has_nothing_to_take_is_replaced(self) -> None:
+        """What follows has the new configuration."""
+        self.start()
+        self.processes[0].answers["take"], self.processes[1].answers["take"] = True, False
+        taken = self.take()
+        self.advance(1.0)
+        self.successResultOf(taken)
+        self.assertEqual([(process.number, process.generation) for process in self.processes], [(1, 1), (2, 1), (2, 2)])
+
+    def test_who_fails_to_take_is_replaced(self) -> None:
+        """It may have half of the new configuration."""
+
+        def fail() -> None:
+            raise LinkRefusedError(None)
+
+        self.start()
+        self.processes[0].answers["take"], self.processes[1].answers["take"] = True, fail
+        taken = self.take()
+        self.advance(1.0)
+        self.successResultOf(taken)
+        self.assertEqual([(process.number, process.generation) for process in self.processes], [(1, 1), (2, 1), (2, 2)])
+
+    def test_who_starts_with_the_old_configuration_is_replaced(self) -> None:
+        """At once: it would be a member before all others have taken the new one, and keep the old one."""
+        self.start()
+        self.processes[1].end()
+        self.clock.advance(0)  # the next one has not heard of anything yet
+        self.processes[0].answers["take"] = True
+        self.processes[0].is_stuck = True
+        taken = self.take()
+        self.advance(1.5)
+        self.processes[0].is_stuck = False
+        self.advance(0.5)
+        self.successResultOf(taken)
+        self.assertEqual(self.workers.serving, 2)
+        self.assertEqual([process.number for process in self.processes], [1, 2, 2, 2])
+        self.assertEqual(self.processes[-1].generation, 2)
+
+    def test_who_ends_after_it_has_taken(self) -> None:
+        """Is replaced once: what follows has the new configuration already."""
+        self.start()
+        for process in self.processes:
+            process.answers["take"] = True
+        self.processes[1].is_stuck = True
+        taken = self.take()
+        self.advance(0.5)
+        self.processes[0].end()
+        self.advance(0.5)
+        self.assertNoResult(taken)
+        self.processes[1].is_stuck = False
+        self.advance(1.0)
+        self.successResultOf(taken)
+        self.assertEqual([process.number for process in self.processes], [1, 2, 1])
+        self.assertEqual(self.workers.serving, 2)
+
+    def test_nobody_is_replaced_at_the_end(self) -> None:
+        """Who does not take a configuration any more finishes what it serves."""
+        self.start()
+        taken = self.take()
+        ended = self.workers.end(30)
+        self.advance(1.0)
+        self.successResultOf(taken)
+        self.assertNoResult(ended)
 
     def test_the_end(self) -> None:
         """It is over when all have ended by themselves; nobody is replaced."""
