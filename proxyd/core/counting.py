@@ -19,8 +19,14 @@ class CountsSeats(Protocol):
     def take(self, holder: Hashable, client: bytes) -> int:
         """Give `holder` a seat, and return 0; or none, and return the status that tells why."""
 
+    def keep(self, holder: Hashable, client: bytes) -> None:
+        """Give `holder`, which was there before, a seat beyond all limits."""
+
     def free(self, holder: Hashable) -> None:
         """`holder` needs its seat no more."""
+
+    def become(self, total: int, per_client: int) -> None:
+        """Have other limits from now on; whoever has a seat keeps it."""
 
 
 class CountsCalls(Protocol):

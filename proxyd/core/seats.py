@@ -25,17 +25,25 @@ class Seats:
         """
         if self._total and len(self._holders) >= self._total:
             return 503
-        if client and self._per_client:
-            if self._counts[client] >= self._per_client:
-                return 429
+        if client and self._per_client and self._counts[client] >= self._per_client:
+            return 429
+        self.keep(holder, client)
+        return 0
+
+    def keep(self, holder: Hashable, client: bytes) -> None:
+        """Give `holder`, which was there before and has none, a seat beyond all limits."""
+        if client:
             self._counts[client] += 1
         self._holders[holder] = client
-        return 0
 
     def free(self, holder: Hashable) -> None:
         """`holder` needs its seat no more; nothing happens if it has none."""
         client = self._holders.pop(holder, b"")
-        if client and self._per_client:
+        if client:
             self._counts[client] -= 1
             if not self._counts[client]:
                 del self._counts[client]
+
+    def become(self, total: int, per_client: int) -> None:
+        """Have other limits from now on; whoever has a seat keeps it."""
+        self._total, self._per_client = total, per_client

@@ -87,23 +87,39 @@ class SharedSeats:
         columns = self._shared.columns
         if self._total and sum(column[0] for column in columns) >= self._total:
             return 503
-        cells: tuple[int, ...] = (0,)
-        if client and self._per_client:
-            digest = self._shared.digest(client, b"seats")
-            cells += tuple(1 + row * _CELLS_A_ROW + (digest >> (16 * row)) % _CELLS_A_ROW for row in range(_ROWS))
-            if min(sum(column[cell] for column in columns) for cell in cells[1:]) >= self._per_client:
-                return 429
-        own = columns[self._shared.column]
+        cells = self._cells(client)
+        taken = min((sum(column[cell] for column in columns) for cell in cells[1:]), default=0)
+        if self._per_client and taken >= self._per_client:
+            return 429
+        self._seat(holder, cells)
+        return 0
+
+    def keep(self, holder: Hashable, client: bytes) -> None:
+        """Give `holder`, which was there before and has none, a seat beyond all limits."""
+        self._seat(holder, self._cells(client))
+
+    def _cells(self, client: bytes) -> tuple[int, ...]:
+        """Where a connection of `client` is counted."""
+        if not client:
+            return (0,)
+        digest = self._shared.digest(client, b"seats")
+        return 0, *(1 + row * _CELLS_A_ROW + (digest >> (16 * row)) % _CELLS_A_ROW for row in range(_ROWS))
+
+    def _seat(self, holder: Hashable, cells: tuple[int, ...]) -> None:
+        own = self._shared.columns[self._shared.column]
         for cell in cells:
             own[cell] += 1
         self._holders[holder] = cells
-        return 0
 
     def free(self, holder: Hashable) -> None:
         """`holder` needs its seat no more; nothing happens if it has none."""
         own = self._shared.columns[self._shared.column]
         for cell in self._holders.pop(holder, ()):
             own[cell] -= 1
+
+    def become(self, total: int, per_client: int) -> None:
+        """Have other limits from now on; whoever has a seat keeps it."""
+        self._total, self._per_client = total, per_client
 
 
 class SharedBuckets:

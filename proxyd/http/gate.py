@@ -65,8 +65,7 @@ class ConnectionGate:
 
         Behind a trusted proxy there are many clients: its connections count only among all of them.
         """
-        peer = channel.peer
-        status = self._seats.take(channel, b"" if peer.trusted else key_of_address(peer.address))
+        status = self._seats.take(channel, _client(channel))
         if not status:
             return True
         self._report(status)
@@ -76,6 +75,14 @@ class ConnectionGate:
         else:
             channel.abortConnection()
         return False
+
+    def keep(self, channel: HTTPChannel) -> None:
+        """Give a connection a seat that was there before any limit."""
+        self._seats.keep(channel, _client(channel))
+
+    def become(self, limits: Limits) -> None:
+        """Let in as many as other `limits` allow from now on; nobody who is there has to go."""
+        self._seats.become(limits.connections, limits.connections_per_client)
 
     def leave(self, channel: HTTPChannel) -> None:
         """A connection has ended; to say so twice does no harm."""
@@ -88,6 +95,12 @@ class ConnectionGate:
             self._reported[status] = now
             limit = "limits.connections" if status == 503 else "limits.connections_per_client"
             self._log.warn("connections are turned away: {limit} is reached", limit=limit)
+
+
+def _client(channel: HTTPChannel) -> bytes:
+    """Whose seats a connection takes; empty for those that only count among all."""
+    peer = channel.peer
+    return b"" if peer.trusted else key_of_address(peer.address)
 
 
 class RequestGate:

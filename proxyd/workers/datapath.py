@@ -34,7 +34,7 @@ from proxyd.kinds import Kinds
 from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
-from proxyd.model.settings import Config, ListenerConfig
+from proxyd.model.settings import Config, Limits, ListenerConfig
 from proxyd.model.tls import ServerTlsSettings, UpstreamTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientContexts, ServerTls
@@ -172,6 +172,17 @@ class DataPath:
         if logs_access:
             self._public_sites.append(site)
         return site
+
+    def _limit_connections(self, limits: Limits) -> None:
+        """Have other `limits`; connections that are there count. A gate stays: it knows them."""
+        if self._gate is not None:
+            self._gate.become(limits)
+            return
+        self._gate = connection_gate(limits, self.deadlines.seconds, self._counting)
+        if self._gate is not None:
+            for site in self._public_sites:
+                for channel in site.channels:
+                    self._gate.keep(channel)
 
     def _request_gate(self, config: Config) -> RequestGate | None:
         return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts, self._counting)
@@ -372,7 +383,7 @@ class DataPath:
             self._guards = guards
             guards.mount(self.tree)
             if config.limits != before.limits or config.trusted_proxies != before.trusted_proxies:
-                self._gate = connection_gate(config.limits, self.deadlines.seconds, self._counting)
+                self._limit_connections(config.limits)
                 self.tree.gate = self._request_gate(config)
             self._defaults = over(config.route_defaults, DEFAULT_OPTIONS)
             self._traces = config.log.level == "debug"

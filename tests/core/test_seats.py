@@ -36,6 +36,30 @@ class SeatsTests(SynchronousTestCase):
         seats.free("a")
         self.assertEqual([seats.take(holder, b"x") for holder in "cd"], [0, 429])
 
+    def test_other_limits(self) -> None:
+        """Whoever has a seat keeps it, and counts, also among those of its client, which nobody asked for before."""
+        seats = Seats(3, 0)
+        for holder in "abc":
+            seats.take(holder, b"x")
+        seats.become(2, 0)
+        seats.free("a")
+        self.assertEqual((seats.take("d", b"y"), len(seats)), (503, 2))
+        seats.become(0, 2)
+        self.assertEqual([seats.take(*pair) for pair in (("d", b"x"), ("e", b"y"))], [429, 0])
+        seats.free("b")
+        self.assertEqual(seats.take("d", b"x"), 0)
+
+    def test_who_was_there_before_any_limit(self) -> None:
+        """Counts, even beyond what there is now."""
+        seats = Seats(2, 1)
+        for holder in "abc":
+            seats.keep(holder, b"x")
+        seats.keep("d", b"")
+        self.assertEqual((seats.take("e", b"y"), len(seats)), (503, 4))
+        for holder in "abd":
+            seats.free(holder)
+        self.assertEqual([seats.take("e", client) for client in (b"x", b"y")], [429, 0])
+
     def test_nothing_is_remembered_of_who_left(self) -> None:
         """A client that comes and goes costs no memory."""
         seats = Seats(0, 1)

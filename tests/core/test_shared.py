@@ -57,6 +57,18 @@ class SharedSeatsTests(TestCase):
         again = self.countings[1].seats(0, 1)
         self.assertEqual([again.take(3, b"x"), again.take(4, b"y")], [0, 0])
 
+    def test_other_limits(self) -> None:
+        """Whoever has a seat keeps it and counts, for every process; so does who was there before any limit."""
+        one, two = (counting.seats(2, 0) for counting in self.countings)
+        self.assertEqual([one.take(1, b"x"), two.take(2, b"x")], [0, 0])
+        for seats in (one, two):
+            seats.become(0, 2)
+        self.assertEqual([one.take(3, b"x"), two.take(3, b"x"), one.take(4, b"y")], [429, 429, 0])
+        two.keep(5, b"y")
+        self.assertEqual([one.take(6, b"y"), len(one), len(two)], [429, 2, 2])
+        two.free(5)
+        self.assertEqual(one.take(6, b"y"), 0)
+
     @given(
         st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.integers(0, 20), st.sampled_from([b"", b"x", b"y"])))
     )

@@ -19,6 +19,8 @@ from twisted.web.resource import Resource
 
 from proxyd.builtins import KINDS
 from proxyd.config.loader import parse
+from proxyd.core.counting import Counting
+from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import Entry, RouteTable
 from proxyd.errors import ListenError
 from proxyd.http.resources import ForwardResource
@@ -44,10 +46,11 @@ class DataPathCase(SynchronousTestCase):
         self.table = RouteTable()
         self.lines = Lines()
 
-    def make(self, settings: str = "", *, is_logged: bool = True) -> DataPath:
+    def make(self, settings: str = "", *, is_logged: bool = True, counting: Counting | None = None) -> DataPath:
         """The data path of a configuration in YAML, in which `{directory}` stands for the test's own."""
         config = parse(settings.replace("{directory}", str(self.directory)), KINDS)
-        data_path = DataPath(config, KINDS, self.table, self.clock, access_writer=self.lines if is_logged else None)
+        writer = self.lines if is_logged else None
+        data_path = DataPath(config, KINDS, self.table, self.clock, access_writer=writer, counting=counting)
         self.addCleanup(data_path.close)
         return data_path
 
@@ -133,6 +136,46 @@ class SiteTests(DataPathCase):
         data_path = self.make()
         data_path.make_site(Resource())
         self.assertEqual([self.status(data_path, b"/healthz", site) for site in (0, 1)], [200, 404])
+
+
+class LimitTests(DataPathCase):
+    """What limits count over reloads, alone and with workers."""
+
+    countings = (None, SharedCounting(SharedMemory(memoryview(bytearray(memory_bytes(1))), 1, 0, b"k" * 32)))
+
+    def reload(self, data_path: DataPath, settings: str) -> None:
+        """Have another configuration."""
+        data_path.prepare(parse(settings, KINDS))(self.lines, None)
+
+    def is_let_in(self, client: MemoryTransport) -> bool:
+        """Whether this connection is served; it stays open then."""
+        client.send(GET % b"/none")
+        return b" 404 " in client.pop()
+
+    def test_connections_that_are_there_count(self) -> None:
+        """Whatever a reload changes of the limits, and if it brings the first one."""
+        for counting in self.countings:
+            data_path = self.make("limits: {connections: 2}", counting=counting)
+            clients = [self.client(data_path) for _ in range(3)]
+            self.assertEqual([self.is_let_in(client) for client in clients], [True, True, False])
+            for settings in ("limits: {connections: 2, header_count: 50}", "limits: {connections: 1}"):
+                self.reload(data_path, settings + "\ntrusted_proxies: [10.0.0.1]\n")
+                self.assertEqual([self.is_let_in(client) for client in clients[:2]], [True, True])
+                self.assertIn(b" 503 ", self.client(data_path).pop())
+            self.reload(data_path, "limits: {connections: 3}")
+            clients[2] = self.client(data_path)
+            self.assertTrue(self.is_let_in(clients[2]))
+            self.assertIn(b" 503 ", self.client(data_path).pop())
+            self.reload(data_path, "limits: {connections_per_client: 3}")
+            self.assertIn(b" 429 ", self.client(data_path).pop())
+            self.reload(data_path, "")
+            clients.append(self.client(data_path))
+            self.reload(data_path, "limits: {connections: 4}")
+            self.assertEqual([self.is_let_in(client) for client in clients], [True] * 4)
+            self.assertIn(b" 503 ", self.client(data_path).pop())
+            clients[0].close()
+            clients[0].protocol.connectionLost()
+            self.assertTrue(self.is_let_in(self.client(data_path)))
 
 
 class AccessLogTests(DataPathCase):
