@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
@@ -49,13 +49,21 @@ _USER = re.compile(r"://[^/?#@\s]*@")
 _QUERY = re.compile(r"(://[^\s?\"'<>]*\?)[^\s\"'<>]+")
 
 
+class Turn(AbstractContextManager[object], Protocol):
+    """What is entered for each write, where other processes write to the same place."""
+
+    def close(self) -> None:
+        """There are no more writes."""
+
+
 class LineWriter:
     """Writes lines to file descriptor `fd` from a thread of its own; `clock` has `callLater`.
 
     `path` is that of the file, if it may be opened again. `turn` is entered for each write: where other processes write
-    to the same pipe, lines would get into each other. Lines that found no place are counted, and `told_of_drops`, if
-    somebody has set it, is called with their number once there is room again. `told_of_failure` is called with what
-    keeps a file from being written, a full disk for example; not for each line.
+    to the same pipe, lines would get into each other. With `close_fd`, both are closed at the end. Lines that found no
+    place are counted, and `told_of_drops`, if somebody has set it, is called with their number once there is room
+    again. `told_of_failure` is called with what keeps a file from being written, a full disk for example; not for each
+    line.
     """
 
     told_of_drops: Callable[[int], object] | None = None
@@ -68,9 +76,9 @@ class LineWriter:
         *,
         close_fd: bool = False,
         path: str = "",
-        turn: AbstractContextManager[object] | None = None,
+        turn: Turn | None = None,
     ) -> None:
-        self.turn = nullcontext() if turn is None else turn
+        self.turn = turn
         self._fd = fd
         self._path = path
         self._clock = clock
@@ -92,12 +100,18 @@ class LineWriter:
         self._lock = threading.Lock()
 
     @classmethod
-    def to_file(cls, path: str, clock: Any, turn: AbstractContextManager[object] | None = None) -> LineWriter:
+    def to_file(cls, path: str, clock: Any, turn: Turn | None = None) -> LineWriter:
         """Append to the file at `path`.
 
-        Raises `OSError`.
+        Raises `OSError`; `turn` is closed then.
         """
-        return cls(_open(path), clock, close_fd=True, path=path, turn=turn)
+        try:
+            fd = _open(path)
+        except OSError:
+            if turn is not None:
+                turn.close()
+            raise
+        return cls(fd, clock, close_fd=True, path=path, turn=turn)
 
     def reopen(self) -> None:
         """Go on in the file that is at the path now; whatever was written before goes to the old one.
@@ -174,11 +188,16 @@ class LineWriter:
                 os.close(self._fd)
                 self._fd = item
             else:
-                with self.turn:
+                with self.turn or nullcontext():
                     self._write_all(item)
                 self._written += len(item)
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._close_fd:
             os.close(self._fd)
+            if self.turn is not None:
+                self.turn.close()
 
     def _write_all(self, data: bytes) -> None:
         rest = memoryview(b"\n" + data if self._is_torn else data)
@@ -205,8 +224,8 @@ class LineWriter:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(seconds)  # it closes what it may still be writing to
-        elif self._close_fd:
-            os.close(self._fd)
+        else:
+            self._close_file()
 
 
 def _open(path: str) -> int:

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd import logs
 from proxyd.logs import LineWriter, LogObserver, redact
+from proxyd.system.turns import FileTurn
 from tests.support import wait_for
 
 
@@ -74,6 +75,28 @@ class LineWriterTests(SynchronousTestCase):
         self.assertEqual(0, os.stat(path).st_mode & 0o007)
         self.writer.close()
         self.assertRaises(OSError, LineWriter.to_file, "/no/such/file", self.clock)
+
+    def test_a_turn_is_closed_with_the_file(self) -> None:
+        """Whether anything was written or not, and also if the file cannot be opened."""
+        memory = os.memfd_create("proxyd-test-of-turns")
+        self.addCleanup(os.close, memory)
+
+        def opened() -> int:
+            found = 0
+            for fd in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(FileNotFoundError):  # that of the list itself
+                    found += "proxyd-test-of-turns" in os.readlink(f"/proc/self/fd/{fd}")
+            return found
+
+        for lines in ([], ["a\n"]):
+            writer = LineWriter.to_file(self.mktemp(), self.clock, FileTurn(memory, 0))
+            for line in lines:
+                writer.write(line)
+            self.assertEqual(opened(), 2)
+            writer.close(60)
+            self.assertEqual(opened(), 1)
+        self.assertRaises(OSError, LineWriter.to_file, "/no/such/file", self.clock, FileTurn(memory, 0))
+        self.assertEqual(opened(), 1)
 
     def test_dropped_lines_are_told(self) -> None:
         """With their number, once there is room again, and each time anew."""

@@ -233,6 +233,7 @@ class SharingTests(WorkersCase):
         self.serve("log: {access_file: access.log}\npid_file: proxyd.pid\n")
         self.assertEqual((self.directory / "proxyd.pid").read_text(), str(self.server.process.pid))
         wires = self.one_for_each()
+        opened = self._open_logs()
         self.server.process.send(signal.SIGUSR2)
         for number in (1, 2):
             self.server.process.wait_for_log(f"state: worker {number} of proxyd", PATIENCE_SECONDS)
@@ -241,6 +242,9 @@ class SharingTests(WorkersCase):
         self.server.process.send(signal.SIGUSR1)
         self.server.process.wait_for_log("the access log is opened again", PATIENCE_SECONDS)
         wait_for(lambda: self._writes_to(log), "all workers in the new file", PATIENCE_SECONDS)
+        for _ in range(2):
+            self.assertEqual(self.api("POST", "/api/reload")[0], 200)
+        wait_for(lambda: self._open_logs() == opened, "the end of what was open before", PATIENCE_SECONDS)
         threads = [
             threading.Thread(target=lambda wire=wire: [status_of(wire, "/healthz") for _ in range(500)])
             for wire in wires.values()
@@ -255,6 +259,17 @@ class SharingTests(WorkersCase):
         for line in lines:
             self.assertRegex(line, r'^127\.0\.0\.1 - - \[[^]]+\] "GET /healthz HTTP/1\.1" 200 15 "-" "-" [\d.]+ -$')
         self.assertFalse((self.directory / "proxyd.pid").exists())
+
+    def _open_logs(self) -> list[list[str]]:
+        """What each worker has open of the log, and of the memory where turns are taken."""
+        found = []
+        for number in (1, 2):
+            links = []
+            for fd in Path(f"/proc/{self.pid_of(number)}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    links.append(os.readlink(fd))
+            found.append(sorted(link for link in links if "access.log" in link or "memfd" in link))
+        return found
 
     def _writes_to(self, log: Path) -> bool:
         return all(
