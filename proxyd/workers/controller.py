@@ -243,6 +243,7 @@ class Worker:
         self._owed = 0
         self._call: Any = None
         self._reason = ""
+        self._is_renewed = False
         self._gone: list[Deferred[None]] = []
 
     @property
@@ -258,6 +259,7 @@ class Worker:
     def start(self) -> None:
         """Start a process."""
         self._call = None
+        self._is_renewed = False
         self.state = WorkerState.STARTING
         workers = self._workers
         self._heard = self._silent_beats = self._owed = 0
@@ -280,7 +282,7 @@ class Worker:
 
     def _has_routes(self, link: Link) -> None:
         """It was sent all routes: from now on it gets what everybody gets, and may serve."""
-        if link is not self.link or link.is_lost:
+        if link is not self.link or link.is_lost or self._is_renewed:
             return
         self.is_member = True
         self._workers.desk.joined(self.number, link)
@@ -357,17 +359,21 @@ class Worker:
         reason, self._reason = self._reason or reason, ""
         workers = self._workers
         now = workers.clock.seconds()
-        lived = now - self._served_since if self._served_since < now else 0.0
-        link.close()
+        has_served = self._served_since < math.inf
+        lived = now - self._served_since if has_served else 0.0
         self._process = None
-        if self.is_member:
-            self.is_member = False
+        self.is_member = False
+        link.close()  # who waits for an answer goes on now
         workers.desk.left(self.number)
         self._served_since = math.inf
         if workers.is_ending or workers.is_settling:
             self._log.info("worker {worker} {reason}", worker=self.number, reason=reason)
             self.state = WorkerState.GONE
             self._tell_gone()
+        elif self._is_renewed:  # nobody's fault, and whoever waits for it has waited long enough
+            self.state = WorkerState.WAITING
+            workers.replaced += has_served
+            self._call = workers.clock.callLater(0, self.start)
         else:
             pause = self._respawn.ended(lived)
             words = "is replaced" if not pause else f"ends again and again: the next one starts in {pause:g} s"
@@ -398,9 +404,16 @@ class Worker:
             each.callback(None)
 
     def renew(self, generation: int) -> None:
-        """Replace its process, unless that has this configuration."""
-        if self.generation != generation:
-            self.kill()
+        """Replace its process, which is not to blame, unless that has this configuration."""
+        if self._process is None or self._is_renewed or self.generation == generation:
+            return
+        self._is_renewed = True
+        if self.is_member:
+            self._log.warn("worker {worker} has not taken the new configuration, and is replaced", worker=self.number)
+        else:
+            words = "worker {worker} was starting with the old configuration, and starts again with the new one"
+            self._log.info(words, worker=self.number)
+        self.kill()
 
     def kill(self) -> None:
         """End its process, whatever it does."""

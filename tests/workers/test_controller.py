@@ -69,7 +69,7 @@ class WorkersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.processes: list[Process] = []
-        self.refuses = False
+        self.refuses = self.are_slow = False
         self.generation = 1
         self.said: list[tuple[int, str]] = []
         self.left_numbers: list[int] = []
@@ -83,6 +83,7 @@ class WorkersTests(SynchronousTestCase):
         if self.refuses:
             raise OSError("no memory")
         self.processes.append(Process(number, link, ended, self.clock))
+        self.processes[-1].is_stuck = self.are_slow
         return self.processes[-1]
 
     def boot(self, number: int) -> Boot:
@@ -318,6 +319,43 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(self.workers.serving, 2)
         self.assertEqual([process.number for process in self.processes], [1, 2, 2, 2])
         self.assertEqual(self.processes[-1].generation, 2)
+
+    def test_reloads_do_not_blame_who_starts(self) -> None:
+        """However many there are: it does not back off, and counts as replaced for its own end only."""
+        self.start()
+        self.advance(STEADY_SECONDS + 1)
+        self.processes[0].answers["take"] = True
+        self.processes[1].end()
+        self.are_slow = True  # they import what they need for a while
+        for generation in range(2, 8):
+            self.advance(0.3)
+            self.generation = generation
+            self.workers.take(generation)
+            self.assertEqual(self.workers.looping, 0)
+        self.are_slow = False
+        self.advance(0.3)
+        self.assertEqual(self.processes[-1].generation, generation)
+        self.assertEqual((self.workers.serving, self.workers.replaced), (2, 1))
+        self.assertEqual(len(self.processes), 9)
+
+    def test_who_is_replaced_for_a_reload_does_not_join(self) -> None:
+        """Although it may say for a moment more that it is ready."""
+        self.start()
+        self.processes[1].end()
+        self.clock.advance(0)
+        third = self.processes[2]
+        self.clock.advance(0)
+        third.links.carry(third.links.to_worker, third.links.worker)
+        self.clock.advance(0)  # its answer is on its way
+        self.assertEqual(third.heard, ["boot"])
+        third.kill = lambda: None  # type: ignore[method-assign]  # it takes its time
+        self.processes[0].answers["take"] = True
+        self.take()
+        self.advance(1.0)
+        self.assertNotIn("welcome", third.heard)
+        third.end("was killed by SIGKILL")
+        self.advance(0.5)
+        self.assertEqual((self.workers.serving, self.processes[-1].generation), (2, 2))
 
     def test_who_ends_after_it_has_taken(self) -> None:
         """Is replaced once: what follows has the new configuration already."""
