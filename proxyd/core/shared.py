@@ -182,6 +182,7 @@ class SharedCounting(Counting):
     """Makes what counts, for all processes that have mapped `shared`."""
 
     def __init__(self, shared: SharedMemory) -> None:
+        super().__init__()
         self._shared = shared
 
     def seats(self, total: int, per_client: int) -> CountsSeats:

@@ -29,15 +29,14 @@ _ANSWERS = {
 }
 
 
-_ALONE = Counting()
-
-
-def connection_gate(limits: Limits, seconds: Callable[[], float], counting: Counting = _ALONE) -> ConnectionGate | None:
+def connection_gate(
+    limits: Limits, seconds: Callable[[], float], counting: Counting | None = None
+) -> ConnectionGate | None:
     """A gate for connections, if there is a limit; `counting` makes what counts them."""
     return ConnectionGate(limits, seconds, counting) if limits.connections or limits.connections_per_client else None
 
 
-def request_gate(limits: Limits, trusts: Callable[[str], bool], counting: Counting = _ALONE) -> RequestGate | None:
+def request_gate(limits: Limits, trusts: Callable[[str], bool], counting: Counting | None = None) -> RequestGate | None:
     """A gate for requests, if there is a limit."""
     rate = limits.requests_per_client
     return RequestGate(rate, trusts, counting) if rate.amount else None
@@ -51,8 +50,8 @@ class ConnectionGate:
 
     _log = Logger()
 
-    def __init__(self, limits: Limits, seconds: Callable[[], float], counting: Counting = _ALONE) -> None:
-        self._seats = counting.seats(limits.connections, limits.connections_per_client)
+    def __init__(self, limits: Limits, seconds: Callable[[], float], counting: Counting | None = None) -> None:
+        self._seats = (counting or Counting()).seats(limits.connections, limits.connections_per_client)
         self._lingering: set[HTTPChannel] = set()
         self._seconds = seconds
         self._reported: dict[int, float] = {}
@@ -106,8 +105,8 @@ def _client(channel: HTTPChannel) -> bytes:
 class RequestGate:
     """Lets each client ask as often as `rate` says."""
 
-    def __init__(self, rate: Rate, trusts: Callable[[str], bool], counting: Counting = _ALONE) -> None:
-        self._buckets = counting.buckets(rate, b"client:")
+    def __init__(self, rate: Rate, trusts: Callable[[str], bool], counting: Counting | None = None) -> None:
+        self._buckets = (counting or Counting()).buckets(rate, b"client:")
         self._trusts = trusts
 
     def enter(self, request: Request) -> None:

@@ -153,3 +153,25 @@ class CountingTests(TestCase):
         self.assertEqual([buckets.take(b"x", 1.0), buckets.take(b"y", 1.0), buckets.wait(b"x", 1.0)], [0.0, 0.0, 1.0])
         bucket = counting.bucket(Rate(1, 1), b"")
         self.assertEqual([bucket.take(1.0), bucket.take(1.0)], [0.0, 1.0])
+
+    def test_what_is_used_up_stays_so(self) -> None:
+        """Who asks for the same name and rate again gets what was there; another name or rate is a full bucket."""
+        counting = Counting()
+        counting.bucket(Rate(1, 9), b"a").take(1.0)
+        counting.buckets(Rate(1, 9), b"a").take(b"x", 1.0)
+        cases = [(b"a", 1, 9.0), (b"b", 1, 0.0), (b"a", 2, 0.0), (b"a", 1, 0.0)]
+        for name, amount, wait in cases:
+            self.assertEqual(counting.bucket(Rate(amount, 9), name).wait(1.0), wait, name)
+            self.assertEqual(counting.buckets(Rate(amount, 9), name).wait(b"x", 1.0), wait, name)
+
+    def test_not_everything_is_remembered(self) -> None:
+        """Of very many names, those that were asked for last."""
+        counting = Counting()
+        for make, count in ((counting.bucket, 10_000), (counting.buckets, 100)):
+            first, second = make(Rate(1, 9), b"first"), make(Rate(1, 9), b"second")
+            for number in range(count - 2):
+                make(Rate(1, 9), b"%d" % number)
+            self.assertIs(make(Rate(1, 9), b"first"), first)
+            make(Rate(1, 9), b"last")
+            self.assertIs(make(Rate(1, 9), b"first"), first)
+            self.assertIsNot(make(Rate(1, 9), b"second"), second)

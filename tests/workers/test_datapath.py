@@ -177,6 +177,32 @@ class LimitTests(DataPathCase):
             clients[0].protocol.connectionLost()
             self.assertTrue(self.is_let_in(self.client(data_path)))
 
+    def passed(self, data_path: DataPath, target: bytes) -> int:
+        """How many of six requests no rate refuses."""
+        return sum(b" 429 " not in self.ask(data_path, target) for _ in range(6))
+
+    def test_rates_that_are_used_up_stay_so(self) -> None:
+        """Those of a route, of a pattern and of clients, as long as they are the same; another rate is a full one."""
+        settings = (
+            "limits: {{header_count: {count}, requests_per_client: {all}/h}}\n"
+            "route_defaults: {{rate: {rate}/h}}\n"
+            "patterns: [{{pattern: '/p/.*', upstream: 'http://127.0.0.1:1'}}]\n"
+        )
+        route = Route("/r", Upstream.parse("http://127.0.0.1:1"), ("r",))
+        for counting in self.countings:
+            self.table = RouteTable()
+            data_path = self.make(settings.format(count=50, rate=2, all=36), counting=counting)
+            self.table.set_static([route], 0)
+            passed = [self.passed(data_path, target) for target in (b"/r", b"/p/x", b"/none")]
+            self.reload(data_path, settings.format(count=50, rate=2, all=36))
+            passed += [self.passed(data_path, target) for target in (b"/r", b"/p/x", b"/none")]
+            self.reload(data_path, settings.format(count=51, rate=2, all=36))
+            passed.append(self.passed(data_path, b"/none"))
+            self.assertEqual(passed, [2, 2, 6, 0, 0, 6, 0])
+            if counting is None:
+                self.reload(data_path, settings.format(count=51, rate=3, all=50))
+                self.assertEqual([self.passed(data_path, target) for target in (b"/r", b"/none")], [3, 6])
+
 
 class AccessLogTests(DataPathCase):
     """Which exchanges are written down, and how."""
