@@ -64,6 +64,7 @@ class Crew:
         self.ledger = ledger
         self._generation = 1
         self._busy: set[int] = set()
+        self._is_announced = False
         self._generations = Generations()
         self._generations.begin(self._generation, config.servers)
         self._servers = ServerDesk(supervisor, self._generations)
@@ -141,6 +142,8 @@ class Crew:
         """A worker can be told everything from now on."""
         self._servers.joined(number, link)
         link.tell("readiness", self._readiness())
+        if self._is_announced:
+            link.tell("announce")
 
     def message(self, number: int, name: str, content: Any) -> Any:
         """A worker says or asks something."""
@@ -222,7 +225,8 @@ class Crew:
     # The end.
 
     def announce_end(self) -> None:
-        """Keep no connection, and let readiness say so."""
+        """Keep no connection, and let readiness say so, also in those that join from now on."""
+        self._is_announced = True
         self.workers.tell("announce")
 
     def drain(self, seconds: float) -> Deferred[None]:

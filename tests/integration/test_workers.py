@@ -392,6 +392,22 @@ class LifeTests(WorkersCase):
         self.assertEqual([failure for load in loads for failure in load.failures], [])
         self.assertNotIn("Traceback", self.server.process.log)
 
+    def test_workers_that_are_replaced_before_the_end(self) -> None:
+        """They say that it is near, as all others do."""
+        self.serve("drain_delay_seconds: 600\ndrain_seconds: 600\n")
+        self.server.process.send(signal.SIGTERM)
+        self.server.process.wait_for_log("stopping", PATIENCE_SECONDS)
+        for number in (1, 2):
+            pid = self.pid_of(number)
+            os.kill(pid, signal.SIGKILL)
+            self.wait_for_another(number, pid)
+        for _ in range(8):
+            wire = connect(self.server.port)
+            self.assertEqual(status_of(wire, "/readyz"), 503)
+            self.assertTrue(wire.is_closed(PATIENCE_SECONDS))
+        self.server.process.send(signal.SIGTERM)
+        self.assertEqual(self.server.process.wait(PATIENCE_SECONDS), 0)
+
     def test_a_worker_that_cannot_start_ends_the_start(self) -> None:
         """With one line and status 1, as everything that cannot be opened does."""
         (self.directory / "mine.py").write_text(

@@ -25,6 +25,7 @@ from proxyd.workers.crew import Crew
 from proxyd.workers.replicas import ReplicatedFeed
 from proxyd.workers.reports import Ledger, Numbers
 from proxyd.workers.static import worker_count
+from tests.workers.links import Links
 from tests.workers.test_reports import gauges, meters
 
 
@@ -91,6 +92,16 @@ class CrewTests(SynchronousTestCase):
         self.assertEqual(facts, {
             "status": "degraded", "workers": {"serving": 0, "of": 2, "ending_again_and_again": 0},
         })  # fmt: skip
+
+    def test_who_joins_shortly_before_the_end(self) -> None:
+        """Is told of it as all others were."""
+        links = Links(self.clock).connect()
+        self.crew.joined(1, links.controller)
+        self.crew.left(1)
+        self.crew.announce_end()
+        self.crew.joined(2, links.controller)
+        links.pump()
+        self.assertEqual([name for name, _ in links.worker_heard], ["readiness", "readiness", "announce"])
 
     def test_a_worker_says_what_nobody_understands(self) -> None:
         """Nothing comes of it."""
