@@ -23,6 +23,7 @@ from proxyd.http.resources import ForwardResource
 from proxyd.metrics.meters import Meters
 from proxyd.reload import Reloads, Take
 from proxyd.service import ProxyService
+from proxyd.testing.transports import MemoryTransport
 from tests.certificates import Authority
 from tests.test_service import ServiceCase
 
@@ -479,6 +480,33 @@ class ApplicationTests(ReloadCase):
         self.assertEqual(upstream_of("b.test", "z"), "http://z.test")
         self.ask(service, 1, "DELETE /api/routes/B.test/z")
         self.assertEqual(self.keys(service), ["/a.test/x", "/x", "/x/a.test", "a.test/static"])
+
+    def begin(self, service: ProxyService, line: str, text: bytes = b"") -> MemoryTransport:
+        """A client of the API that has sent all but the last byte of a body."""
+        assert service.data_path is not None
+        client = MemoryTransport(self.clock)
+        client.connect(service.data_path.sites[1].buildProtocol(None))
+        client.send(b"%b HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n" % (line.encode(), len(text)))
+        client.send(text[:-1])
+        return client
+
+    def test_keys_of_writes_that_had_begun(self) -> None:
+        """They mean what keys mean when the write is carried out: a route under a key that nobody has is never made."""
+        text = b'{"target": "http://x.test"}'
+        for options in ("typed", "verbatim"):
+            api = f"api: {{socket: api.sock, open: true, route_options: {options}}}\n"
+            service = self.serve(api)
+            post = self.begin(service, "POST /api/routes/A.test/x", text)
+            patch = self.begin(service, "PATCH /api/routes/A.test/x", b'{"strip_prefix": true}')
+            self.applied(service, f"{api}host_routing: true")
+            post.send(text[-1:])
+            self.assertIn(b" 201 ", post.pop())
+            self.assertEqual(self.keys(service), ["/a.test/x"])
+            if options == "typed":
+                patch.send(b"}")
+                self.assertIn(b" 200 ", patch.pop())
+            self.assertEqual(self.ask(service, 1, "DELETE /api/routes/A.test/x")[0], 204)
+            service.close()
 
     def test_the_options_of_posted_routes(self) -> None:
         """They have an effect, or none any more; the API becomes the one of configurable-http-proxy, and back."""

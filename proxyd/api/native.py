@@ -99,17 +99,18 @@ class NativeRoutesApi(RoutesApi):
     @router.route("/api/routes/<path:spec>", "POST")
     async def add_route(self, call: Call) -> Answer:
         """Create or replace a route."""
-        key, conditions = self._key(call), conditions_of(call.request)
+        path, conditions = self._path(call), conditions_of(call.request)
         posted = read_object(await call.request.read_body(self.max_body))
 
         async def add() -> Route:
+            key = self._reader.key_of(path)
             route = self._reader.read(key, posted)
             self._require(conditions, self._tag_at(key))
             await self._store.put(route)
             return route
 
         route = await self._turns.run(add, alone=bool(conditions))
-        self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+        self._log.info("Route added {prefix} -> {upstream}", prefix=route.key, upstream=route.upstream.url)
         return Answer(201, fields=tag_field(tag_of(route)))
 
     @router.route("/api/routes", "PATCH")
@@ -117,10 +118,11 @@ class NativeRoutesApi(RoutesApi):
     @router.route("/api/routes/<path:spec>", "PATCH")
     async def patch_route(self, call: Call) -> Answer:
         """Change members of a route (RFC 7396); when it was last active stays."""
-        key, conditions = self._key(call), conditions_of(call.request)
+        path, conditions = self._path(call), conditions_of(call.request)
         patch = read_object(await call.request.read_body(self.max_body))
 
         async def change() -> Answer:
+            key = self._reader.key_of(path)
             before = self._table.get(key)
             self._require(conditions, self._tag_at(key))
             known = self._table.posted(key)
@@ -144,15 +146,17 @@ class NativeRoutesApi(RoutesApi):
     @router.route("/api/routes/<path:spec>", "DELETE")
     async def delete_route(self, call: Call) -> Answer:
         """Delete the route of exactly this key."""
-        key, conditions = self._key(call), conditions_of(call.request)
+        path, conditions = self._path(call), conditions_of(call.request)
 
-        async def delete() -> bool:
+        async def delete() -> str:
+            key = self._reader.key_of(path)
             self._require(conditions, self._tag_at(key))
-            return await self._store.delete(key) is not None
+            if await self._store.delete(key) is None:
+                is_static = self._table.get(key) is not None
+                raise RequestError(404, "a route of the configuration stays as it is" if is_static else _NO_ROUTE)
+            return key
 
-        if not await self._turns.run(delete, alone=bool(conditions)):
-            is_static = self._table.get(key) is not None
-            raise RequestError(404, "a route of the configuration stays as it is" if is_static else _NO_ROUTE)
+        key = await self._turns.run(delete, alone=bool(conditions))
         self._log.info("Route deleted {prefix}", prefix=key)
         return Answer(204)
 

@@ -86,17 +86,17 @@ class RoutesApi:
     @router.route("/api/routes/<path:spec>", "POST")
     async def add_route(self, call: Call) -> Answer:
         """Create or replace a route."""
-        key = self._key(call)
+        path = self._path(call)
         posted = read_object(await call.request.read_body(self.max_body))
 
         async def add() -> Route:
-            route = self._reader.read(key, posted)
-            self._log.info("Adding route {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+            route = self._reader.read(self._reader.key_of(path), posted)
+            self._log.info("Adding route {prefix} -> {upstream}", prefix=route.key, upstream=route.upstream.url)
             await self._store.put(route)
             return route
 
         route = await self._turns.run(add, alone=False)
-        self._log.info("Route added {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)
+        self._log.info("Route added {prefix} -> {upstream}", prefix=route.key, upstream=route.upstream.url)
         return Answer(201)
 
     @router.route("/api/routes", "DELETE")
@@ -110,10 +110,14 @@ class RoutesApi:
         return Answer(404 if change is None else 204)
 
     def _key(self, call: Call) -> str:
+        return self._reader.key_of(self._path(call))
+
+    def _path(self, call: Call) -> str:
+        """The path that is a key as it is read now; whoever writes reads it in their turn."""
         raw = call.arguments.get("spec", "").encode("utf-8", "surrogateescape")
         if len(raw) > self.max_path:
             raise RequestError(414, "the path of the route is longer than limits.route_path")
-        return self._reader.key_of(decode_path(raw))
+        return decode_path(raw)
 
 
 def described(entry: Entry) -> str:
