@@ -508,6 +508,28 @@ class ApplicationTests(ReloadCase):
             self.assertEqual(self.ask(service, 1, "DELETE /api/routes/A.test/x")[0], 204)
             service.close()
 
+    def test_writes_wait_for_a_reload(self) -> None:
+        """While it changes what keys mean; they are answered when they have been carried out."""
+        for options in ("typed", "verbatim"):
+            service = self.serve(f"api: {{socket: api.sock, open: true, route_options: {options}}}")
+            self.ask(service, 1, "POST /api/routes/a", {"target": "http://a.test"})
+            over: Deferred[None] = Deferred()
+
+            async def reload(over: Deferred[None] = over) -> None:
+                await over
+
+            assert service.rest is not None
+            reloading = Deferred.fromCoroutine(service.rest.alone(reload))
+            clients = [self.begin(service, "DELETE /api/routes/a"), self.begin(service, "POST /api/routes/b", b"{}")]
+            clients[1].send(b"}")
+            self.assertEqual([client.pop() for client in clients], [b"", b""])
+            self.assertEqual(self.ask(service, 1, "GET /api/routes/a")[0], 200)
+            over.callback(None)
+            self.successResultOf(reloading)
+            self.assertEqual([client.pop().split(b" ")[1] for client in clients], [b"204", b"400"])
+            self.assertEqual(self.ask(service, 1, "GET /api/routes/a")[0], 404)
+            service.close()
+
     def test_the_options_of_posted_routes(self) -> None:
         """They have an effect, or none any more; the API becomes the one of configurable-http-proxy, and back."""
         service = self.serve("")

@@ -14,6 +14,7 @@ from proxyd.api.resource import Answer, Call, Function
 from proxyd.api.router import Router
 from proxyd.api.turns import Turns
 from proxyd.core.activity import parse_timestamp, timestamp
+from proxyd.core.changes import Change
 from proxyd.core.jsontext import read_object
 from proxyd.core.posted import RouteReader, without_secrets
 from proxyd.core.table import Entry, RouteTable
@@ -104,9 +105,14 @@ class RoutesApi:
     @router.route("/api/routes/<path:spec>", "DELETE")
     async def delete_route(self, call: Call) -> Answer:
         """Delete the route of exactly this key."""
-        key = self._key(call)
-        self._log.info("Removing route {prefix}", prefix=key)
-        change = await self._store.delete(key)
+        path = self._path(call)
+
+        async def delete() -> Change | None:
+            key = self._reader.key_of(path)
+            self._log.info("Removing route {prefix}", prefix=key)
+            return await self._store.delete(key)
+
+        change = await self._turns.run(delete, alone=False)
         return Answer(404 if change is None else 204)
 
     def _key(self, call: Call) -> str:
