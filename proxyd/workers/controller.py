@@ -160,15 +160,28 @@ class Workers:
         """Fires when everybody has done what was told before; who does not is replaced. Does not fail."""
         return self.ask("settle").addCallback(lambda _: None)
 
-    def ask(self, name: str, content: Any = None) -> Deferred[dict[int, Any]]:
-        """The answers of everybody, by number; who does not answer in time is replaced. Does not fail."""
+    def ask(
+        self, name: str, content: Any = None, heard: Callable[[int, Any], None] = lambda *_: None
+    ) -> Deferred[dict[int, Any]]:
+        """The answers of everybody, by number; who does not answer in time is replaced. Does not fail.
+
+        `heard` is called with the number and each answer as it comes, and before its worker can leave.
+        """
         answers: dict[int, Any] = {}
+
+        def note(answer: Any, number: int) -> None:
+            answers[number] = answer
+            heard(number, answer)
+
         waiting = [
-            worker.ask(name, content).addCallback(partial(answers.__setitem__, worker.number))
+            worker.ask(name, content).addCallback(note, worker.number).addErrback(self._not_answered, worker.number)
             for worker in self._members()
         ]
-        together = DeferredList(waiting, consumeErrors=True)
-        return together.addCallback(lambda _: answers)
+        return DeferredList(waiting).addCallback(lambda _: answers)
+
+    def _not_answered(self, failure: Failure, number: int) -> None:
+        if failure.check(LinkError) is None:
+            self._log.failure("unexpected error in an answer of worker {worker}", failure=failure, worker=number)
 
     def take(self, generation: int) -> Deferred[None]:
         """Let everybody carry out what was prepared: configuration `generation`, as `make_boot` gives it from now on.

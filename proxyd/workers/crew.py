@@ -184,10 +184,13 @@ class Crew:
 
     async def count_into(self, exposition: NativeExposition | ChpExposition, own: Meters | ChpMeters) -> None:
         """Have the numbers of all workers in `exposition`, as they are now, beside the `own` ones of the controller."""
-        for number, numbers in (await self.workers.ask("numbers")).items():
-            if numbers is not None:
-                self.ledger.note(number, Numbers.from_json(numbers))
+        # Each answer at once: who has left when the last one comes has no numbers of its own any more.
+        await self.workers.ask("numbers", heard=self._on_numbers)
         exposition.meters = self.ledger.merged(own)
+
+    def _on_numbers(self, number: int, numbers: dict[str, Any] | None) -> None:
+        if numbers is not None:
+            self.ledger.note(number, Numbers.from_json(numbers))
 
     # Reloading.
 

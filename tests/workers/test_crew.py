@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,10 +24,12 @@ from proxyd.option import AUTO_WORKERS, Workers
 from proxyd.system.cores import usable_cores
 from proxyd.testing.servers import ScriptedSupervisor
 from proxyd.workers.crew import Crew
+from proxyd.workers.link import Link
 from proxyd.workers.replicas import ReplicatedFeed
 from proxyd.workers.reports import Ledger, Numbers
 from proxyd.workers.static import worker_count
 from tests.workers.links import Links
+from tests.workers.test_controller import Process
 from tests.workers.test_reports import gauges, meters
 
 
@@ -54,6 +58,27 @@ class CrewTests(SynchronousTestCase):
     def report(self, **told: Any) -> None:
         numbers = Numbers(meters(3), cpu_seconds=1.5, resident_bytes=7).as_json()
         self.crew.message(1, "report", {"routes": [], "activity": 0.0, "numbers": numbers, **told})
+
+    def start(self) -> list[Process]:
+        """Have workers in memory that serve; those that follow are added to the list."""
+        processes: list[Process] = []
+
+        def spawn(number: int, link: Link, ended: Callable[[str], None]) -> Process:
+            processes.append(Process(number, link, ended, self.clock))
+            return processes[-1]
+
+        self.crew.workers.spawn = spawn
+        started = self.crew.workers.start()
+        self.pump(processes)
+        self.successResultOf(started)
+        return processes
+
+    def pump(self, processes: list[Process]) -> None:
+        """Let everything arrive."""
+        for _ in range(20):
+            self.clock.advance(0)
+            for process in list(processes):
+                process.pump()
 
     def test_how_many(self) -> None:
         """As many as the configuration says; `auto` is one for each core."""
@@ -85,6 +110,44 @@ class CrewTests(SynchronousTestCase):
         self.assertIn('proxyd_workers{state="gone"} 2.0', text)
         self.crew.left(1)
         self.assertEqual(self.crew.costs(), [])
+
+    def test_a_worker_that_ends_during_a_scrape(self) -> None:
+        """What it has counted is counted once, then and later, whether it has answered or not."""
+        processes = self.start()
+        for process in processes:
+            process.answers["numbers"] = Numbers(meters(process.number * 10)).as_json
+        own = Meters()
+        exposition = NativeExposition(own, lambda: gauges(0), crew=self.crew)
+        first, second = processes
+        for is_stuck in (False, True):
+            for process in (first, second):
+                self.crew.message(process.number, "report", {
+                    "routes": [], "activity": 0.0, "numbers": Numbers(meters(process.number * 10)).as_json(),
+                })  # fmt: skip
+            first.is_stuck, second.is_stuck = is_stuck, True
+            scrape = Deferred.fromCoroutine(self.crew.count_into(exposition, own))
+            self.pump(processes)
+            first.end("was killed by SIGKILL")
+            second.is_stuck = False
+            self.pump(processes)
+            self.successResultOf(scrape)
+            counted = 40 if is_stuck else 30  # ten each of those that have ended
+            self.assertEqual(exposition.meters.requests["forward"].classes[2], counted)
+            self.assertEqual(self.ledger.merged(own).requests["forward"].classes[2], counted)
+            first = processes[-1]
+
+    def test_numbers_that_nobody_understands(self) -> None:
+        """Those of the others are shown all the same, and the log tells."""
+        processes = self.start()
+        processes[0].answers["numbers"] = {"a": 1}
+        processes[1].answers["numbers"] = Numbers(meters(20)).as_json
+        own = Meters()
+        exposition = NativeExposition(own, lambda: gauges(0), crew=self.crew)
+        scrape = Deferred.fromCoroutine(self.crew.count_into(exposition, own))
+        self.pump(processes)
+        self.successResultOf(scrape)
+        self.assertEqual(exposition.meters.requests["forward"].classes[2], 20)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_readiness(self) -> None:
         """It says what is missing, and still is good."""
