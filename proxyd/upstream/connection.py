@@ -96,6 +96,7 @@ class UpstreamConnection(SplicingProtocol):
     _body: Body
     _interim = 0
     _keep_alive = False
+    _is_in_one_piece = False  # the request, so that it has either left or not
     is_reusable = False  # whether another request may be sent now: the response is complete, and more may follow
     _is_paused = False
     _response_seconds = 0.0
@@ -124,6 +125,7 @@ class UpstreamConnection(SplicingProtocol):
         pool = self.pool
         self._state = _HEAD
         self.is_reusable = False
+        self._is_in_one_piece = complete
         self._receiver = receiver
         self._limits = pool.limits
         self._method = method
@@ -190,7 +192,7 @@ class UpstreamConnection(SplicingProtocol):
             if state is _BODY:
                 self._read_body(data)
             elif state is _HEAD:
-                if self.transport.held_back and self.served:
+                if self._is_in_one_piece and self.transport.held_back and self.served:
                     self._refuse_request()
                 else:
                     self._read_head(self._buffer + data if self._buffer else data)
