@@ -45,6 +45,7 @@ from proxyd.system.activation import InheritedSockets
 from proxyd.system.clock import WallClock, keep_steady
 from proxyd.system.limits import raise_open_files_limit
 from proxyd.system.notify import Notifier
+from proxyd.system.pidfile import remove_pid, write_pid
 from proxyd.system.signals import answer_requests, leave_last_words
 from proxyd.system.stalls import StallWatch
 from proxyd.workers.datapath import DataPath
@@ -248,7 +249,7 @@ class ProxyService(Service):
 
     def _write_pid_file(self, path: str) -> None:
         if path:
-            Path(path).write_text(str(os.getpid()))
+            write_pid(Path(path))
             self._log.info("Writing pid {pid} to {path}", pid=os.getpid(), path=path)
 
     def reopen_logs(self) -> None:
@@ -551,11 +552,8 @@ class ProxyService(Service):
         self.writer.close()
 
     def _remove_pid_file(self) -> None:
-        """Remove it if it is ours: it may be that of a process whose port was busy when we started."""
-        path = Path(self.config.pid_file)
-        with suppress(OSError):
-            if self.config.pid_file and path.read_bytes() == str(os.getpid()).encode():
-                path.unlink()
+        if self.config.pid_file:
+            remove_pid(Path(self.config.pid_file))
 
 
 def complain(error: BaseException | None) -> None:

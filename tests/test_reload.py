@@ -712,6 +712,7 @@ class RefusalTests(ReloadCase):
         (self.directory / "file").write_text("")
         self.assert_refused("log: {access_file: file/x}", "file/x: Not a directory")
         self.assert_refused("log: {access_file: file}\npid_file: file/x", "file/x: Not a directory")
+        self.assert_refused("pid_file: /dev/full", "/dev/full: No space left on device")
         self.assert_refused("api: {socket: api.sock}\nstate_directory: file/x", "file/x/token: Not a directory")
 
     def test_the_directory_of_pages(self) -> None:
