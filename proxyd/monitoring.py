@@ -117,6 +117,7 @@ class Monitoring:
         self._config = config
         self.meters = renew_meters(config, counted)
         if self.meters is not counted:
+            self._ledger.restart()
             self._make_exposition()
             self.start()
         if moves:

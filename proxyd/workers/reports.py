@@ -103,13 +103,18 @@ class Ledger:
         if numbers is None:
             return
         if self._retired is None:
-            self._retired = Numbers(meters=_empty(numbers.meters))
-        elif type(self._retired.meters) is not type(numbers.meters):
+            self._retired = Numbers()
+        if numbers.meters is not None and type(self._retired.meters) is not type(numbers.meters):
             self._retired.meters = _empty(numbers.meters)  # a reload has changed what is counted
         _add(self._retired.meters, numbers.meters)
         self._retired.stalls += numbers.stalls
         self._retired.dropped_lines += numbers.dropped_lines
         self._retired.cpu_seconds += numbers.cpu_seconds
+
+    def restart(self) -> None:
+        """Something else is counted from now on, or nothing: what was counted before does not come back."""
+        for numbers in self.all():
+            numbers.meters = None
 
     def all(self) -> list[Numbers]:
         """Everything that was counted."""

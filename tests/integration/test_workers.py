@@ -284,7 +284,8 @@ class ReplacementTests(WorkersCase):
     def test_a_worker_that_is_killed_under_load(self) -> None:
         """Takes its own connections with it and nothing else; its place is taken, and numbers do not go back."""
         upstream = ScriptedUpstream(self, answering(b"hello"))
-        self.serve(f"log: {{access: 'off'}}\nroutes: {{/: '{upstream.url}'}}\n")
+        settings = f"log: {{access: 'off'}}\nroutes: {{/: '{upstream.url}'}}\n"
+        self.serve(settings)
         wires = self.one_for_each()
         load = Load(self.server.port, "/x", 4, stays=False)
         load.wait_for_more(50)
@@ -302,6 +303,13 @@ class ReplacementTests(WorkersCase):
         self.assertEqual(status_of(wires[2], "/x"), 200)
         self.assertGreater(self.metric('proxyd_requests_total{kind="forward",status_class="2xx"}'), counted)
         self.assertEqual(self.metric("proxyd_worker_replacements_total"), 1)
+        for metrics in ("enabled: false", "enabled: true"):  # they begin anew then, also those of the one that is gone
+            self.write(f"{WORKERS}{settings}metrics: {{{metrics}}}\n")
+            self.assertEqual(self.api("POST", "/api/reload")[0], 200)
+        self.assertEqual(status_of(wires[2], "/x"), 200)
+        forwarded = 'proxyd_requests_total{kind="forward",status_class="2xx"}'
+        one = f"\n{forwarded} 1.0\n".encode()
+        wait_for(lambda: one in self.api("GET", "/metrics")[1], "the one request since then", PATIENCE_SECONDS)
         self.one_for_each()
 
     def test_a_worker_that_is_stuck_and_one_that_ends_again_and_again(self) -> None:

@@ -130,6 +130,21 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(ledger.merged(ChpMeters()).requests_web, 6)
         self.assertEqual(ledger.stalls, 2)
 
+    def test_counting_begins_anew(self) -> None:
+        """For those that run and those that have ended; what is not of the meters goes on."""
+        ledger = Ledger()
+        for number in (1, 2, 1):
+            ledger.note(number, travelled(Numbers(meters(2), stalls=1, cpu_seconds=1.5)))
+        ledger.left(1)
+        ledger.note(1, travelled(Numbers(meters(2), stalls=1)))
+        ledger.restart()
+        self.assertEqual(ledger.merged(meters(0)).requests["forward"].classes[2], 0)
+        ledger.note(1, travelled(Numbers(meters(3), stalls=1)))
+        ledger.left(1)
+        ledger.left(2)  # it has told nothing since then
+        self.assertEqual(ledger.merged(meters(0)).requests["forward"].classes[2], 3)
+        self.assertEqual(ledger.stalls, 3)
+
     def test_counters_of_other_names(self) -> None:
         """Those of configurable-http-proxy are summed, too, and the last durations of all are what quantiles are of."""
         several = [ChpMeters() for _ in range(3)]
