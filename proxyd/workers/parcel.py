@@ -1,4 +1,4 @@
-"""A configuration on its way to a worker: as it is, with the functions by their names.
+"""A configuration on its way to a worker: as it is, with the functions by their names, and where to look for them.
 
 Pickles are made by the controller and read by workers, never the other way round.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ def pack(config: Config) -> bytes:
     for place, function in _functions(config, ()):
         known.setdefault(id(function), Reference(function.name, None if _has_its_name(function) else place))
     buffer = io.BytesIO()
+    pickle.dump(sys.path, buffer, pickle.HIGHEST_PROTOCOL)  # `python_path` is a part of it
     pickler = pickle.Pickler(buffer, pickle.HIGHEST_PROTOCOL)
     pickler.persistent_id = lambda found: known.get(id(found))  # type: ignore[method-assign]  # meant to be set
     pickler.dump(config)
@@ -44,8 +46,12 @@ def pack(config: Config) -> bytes:
 def unpack(packed: bytes, imported: Callable[[Config], Config], warn: Callable[[str], None]) -> Config:
     """What was packed. `imported` completes a configuration with what is imported; `warn` is told what was not found.
 
-    A function that is not found raises when it is called.
+    A function that is not found raises when it is called. From now on `sys.path` has everything that is on that of
+    the controller.
     """
+    buffer = io.BytesIO(packed)
+    sys.path += [directory for directory in pickle.load(buffer) if directory and directory not in sys.path]  # noqa: S301  # as below
+    start = buffer.tell()
     by_place: dict[Place, Function] | None = None
     is_incomplete = False
 
@@ -53,7 +59,7 @@ def unpack(packed: bytes, imported: Callable[[Config], Config], warn: Callable[[
         nonlocal is_incomplete
         if reference.place is None:
             try:
-                return find_function(reference.name)  # `sys.path` is that of the controller
+                return find_function(reference.name)
             except OptionError as error:
                 warn(str(error))
         elif by_place is None:
@@ -65,15 +71,16 @@ def unpack(packed: bytes, imported: Callable[[Config], Config], warn: Callable[[
             warn(f"{reference.name} is not what it was when the configuration was read, and is not called")
         return _lost(reference.name)
 
-    config = _load(packed, find)
+    config = _load(buffer, find)
     if is_incomplete:
         by_place = dict(_functions(imported(attrs.evolve(config, servers={})), ()))
-        config = _load(packed, find)
+        buffer.seek(start)
+        config = _load(buffer, find)
     return config
 
 
-def _load(packed: bytes, find: Callable[[Reference], Function]) -> Config:
-    unpickler = pickle.Unpickler(io.BytesIO(packed))  # noqa: S301  # the controller has made it
+def _load(buffer: io.BytesIO, find: Callable[[Reference], Function]) -> Config:
+    unpickler = pickle.Unpickler(buffer)  # noqa: S301  # the controller has made it
     unpickler.persistent_load = find  # type: ignore[method-assign]  # meant to be set
     config: Config = unpickler.load()
     return config

@@ -24,7 +24,7 @@ from proxyd.builtins import KINDS
 from proxyd.compat.jsp import Imports
 from proxyd.core.shared import SharedCounting, SharedMemory, memory_bytes
 from proxyd.core.table import RouteTable
-from proxyd.errors import LinkRefusedError, OptionError, ServerStartError, TlsError
+from proxyd.errors import ConfigError, LinkRefusedError, OptionError, Problem, ServerStartError, TlsError
 from proxyd.garbage import Exemptions, end_start, end_without_looking, exempt_many
 from proxyd.hub.activity import Activity
 from proxyd.kinds import Kinds
@@ -87,15 +87,15 @@ class WorkerService:
     def on_boot(self, boot: Boot) -> None:
         """Build everything, and serve nothing yet."""
         self._number, self._count = boot.number, boot.count
-        self._warnings: list[str] = []
-        config = self._config = self._unpack(boot.config)
+        config, self._lost = self._unpack(boot.config)
+        self._config = config
         self.writer = LineWriter(1, self._reactor, turn=FileTurn(MEMORY_FD, 0))
         self.writer.told_of_drops = self._tell_of_drops
         self.observer = LogObserver(
             self.writer.write, config.log.format, config.log.level, colors=os.isatty(1), worker=boot.number
         )
         globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False)
-        self._warn_of(self._warnings)
+        self._warn_of(self._lost)
         self._access_writer = self._open_access_file(config)
         self.replica = RouteReplica(table := RouteTable(), self._reactor)
         self._static_routes = static_routes(config)
@@ -142,18 +142,19 @@ class WorkerService:
             listener.adopt([_socket_of(number) for number in range(fd, fd + count)])
             fd += count
 
-    def _unpack(self, packed: bytes) -> Config:
-        config = unpack(packed, lambda config: self._imports.complete(config, lambda _: None), self._warnings.append)
+    def _unpack(self, packed: bytes) -> tuple[Config, tuple[str, ...]]:
+        """The configuration for one of so many workers, and what is to be said of functions that were not found."""
+        lost: list[str] = []
+        config = unpack(packed, lambda config: self._imports.complete(config, lambda _: None), lost.append)
         limit = config.pool.connections_per_upstream
-        if not limit:
-            return config
-        share = max(1, limit // self._count)
-        return attrs.evolve(config, pool=attrs.evolve(config.pool, connections_per_upstream=share))
+        if limit:
+            share = max(1, limit // self._count)
+            config = attrs.evolve(config, pool=attrs.evolve(config.pool, connections_per_upstream=share))
+        return config, tuple(lost)
 
-    def _warn_of(self, warnings: list[str]) -> None:
-        for words in warnings:
+    def _warn_of(self, lost: tuple[str, ...]) -> None:
+        for words in lost:
             self._log.warn("{words}", words=words)
-        warnings.clear()
 
     def _open_access_file(self, config: Config) -> LineWriter | None:
         if not config.log.access_file:
@@ -216,13 +217,19 @@ class WorkerService:
             return succeed(["a worker is ending"])
 
         def prepare() -> Callable[[], None]:
-            config = self._unpack(packed)
+            config, lost = self._unpack(packed)
+            # What is not found now either is no reason to keep everything else as it is.
+            news = [Problem(words) for words in lost if words not in self._lost]
+            if news:
+                raise ConfigError(news)
             routes = static_routes(config, self._config, self._static_routes)
             take_data_path = data_path.prepare(config)
             access_writer = self._open_access_file(config)  # last: nothing is left open when something fails
 
             def take() -> None:
                 self._take_config(config, generation, access_writer)
+                self._lost = lost
+                self._warn_of(lost)
                 take_data_path(access_writer or self.writer, self.meters)
                 self._static_routes = routes
                 self.replica.feed.set_static(routes.values())
@@ -235,12 +242,13 @@ class WorkerService:
         return done.addCallbacks(self._prepared, self._not_prepared)
 
     def _prepared(self, take: Callable[[], None]) -> list[str]:
-        self._warn_of(self._warnings)
         self._take_prepared = take
         return []
 
     def _not_prepared(self, failure: Failure) -> list[str]:
         error = failure.value
+        if isinstance(error, ConfigError):
+            return [str(problem) for problem in error.problems]
         if not isinstance(error, OptionError | TlsError | OSError):
             self._log.failure("unexpected error in a reload", failure=failure)
         return [str(error)]

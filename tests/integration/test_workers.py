@@ -416,6 +416,30 @@ class LifeTests(WorkersCase):
         self.server.process.send(signal.SIGTERM)
         self.assertEqual(self.server.process.wait(PATIENCE_SECONDS), 0)
 
+    def test_functions_that_a_reload_brings(self) -> None:
+        """Each worker looks where they are; one that a worker cannot import is a problem, and nothing changes."""
+        (self.directory / "lib").mkdir()
+        (self.directory / "lib" / "mine.py").write_text("def allow(*_, **__):\n    return True\n")
+        (self.directory / "lib" / "unlike.py").write_text(
+            "import sys\nif 'proxyd.workers' in ' '.join(sys.orig_argv):\n    raise RuntimeError('not here')\n"
+            "def allow(*_, **__):\n    return True\n"
+        )
+        settings = "log: {access: 'off'}\n"
+        self.serve(settings + "ports: {enabled: true}\n")
+        wires = self.one_for_each().values()
+        self.assertEqual([status_of(wire, "/proxy/127.0.0.2:1/") for wire in wires], [403, 403])
+        settings += "python_path: [lib]\nports: {enabled: true, hosts: !python %s:allow}\n"
+        self.write(WORKERS + settings % "mine")
+        status, body = self.api("POST", "/api/reload")
+        self.assertEqual(status, 200, body)
+        self.assertEqual([status_of(wire, "/proxy/127.0.0.2:1/") for wire in wires], [502, 502])
+        self.write(WORKERS + settings % "unlike" + "health: {ready: /up}\n")
+        status, body = self.api("POST", "/api/reload")
+        problems = [problem["message"] for problem in json.loads(body)["problems"]]
+        self.assertEqual((status, problems), (422, ["unlike:allow cannot be imported: RuntimeError: not here"]))
+        self.assertEqual([status_of(wire, "/proxy/127.0.0.2:1/") for wire in wires], [502, 502])
+        self.assertEqual([status_of(wire, "/up") for wire in wires], [404, 404])
+
     def test_a_worker_that_cannot_start_ends_the_start(self) -> None:
         """With one line and status 1, as everything that cannot be opened does."""
         (self.directory / "mine.py").write_text(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os.path
+import sys
+from pathlib import Path
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,6 +45,24 @@ class ParcelTests(SynchronousTestCase):
         found = unpack(pack(config), unchanged, self.warnings.append)
         self.assertEqual((found, self.warnings), (config, []))
         self.assertIs(found.servers[ServerName("one")].rewriters[0].call, os.path.basename)
+
+    def test_where_the_controller_looks_is_looked(self) -> None:
+        """A directory of `python_path` travels with what comes from there."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        (directory / "proxyd_parcel.py").write_text("def command():\n    pass\n")
+        self.patch(sys, "path", list(sys.path))
+        self.addCleanup(sys.modules.pop, "proxyd_parcel", None)
+        text = f"python_path: [{directory}]\nservers: {{one: {{command: !python proxyd_parcel:command}}}}\n"
+        packed = pack(parse(text, KINDS))
+        sys.path.remove(str(directory))
+        del sys.modules["proxyd_parcel"]
+        for _ in range(2):
+            found = unpack(packed, unchanged, self.warnings.append)
+            self.assertEqual((self.warnings, sys.path.count(str(directory))), ([], 1))
+        command: object = found.servers[ServerName("one")].command
+        assert isinstance(command, Function)
+        self.assertEqual(command.call.__module__, "proxyd_parcel")
 
     def test_functions_without_a_name_are_imported_again(self) -> None:
         """They are taken from where they were; `own` servers are not asked for again."""
