@@ -63,7 +63,9 @@ class Rounds:
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if kind == "tcp":
             return DataPathServer(ours, protocol, address, None, 0, self.reactor), Wire(theirs)
-        theirs = self._secure.context.wrap_socket(theirs, server_hostname="localhost", do_handshake_on_connect=False)
+        theirs = self._secure.context.wrap_socket(
+            theirs, server_hostname="localhost", do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
         return DataPathTlsServer(ours, protocol, address, self._secure, 0, self.reactor), Wire(theirs)
 
 
@@ -73,6 +75,7 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.is_secure = isinstance(sock, ssl.SSLSocket)
+        self.was_reset = False
         self._begun = b""  # what OpenSSL has been given, has not sent, and wants to be given again
         sock.setblocking(False)
 
@@ -97,6 +100,7 @@ class Wire:
         except _WAITS:
             return None
         except OSError:
+            self.was_reset = True
             return b""
 
     def shut(self) -> None:

@@ -31,6 +31,11 @@ class Call:
     up_is_chunked: bool
     framing: str
     closes: bool
+    version: str
+    expects: bool
+    is_hinted: bool
+    """Interim responses come before the response."""
+    has_trailers: bool
     cut: float | None
     """Behind which part of the response the upstream ends the connection; 0: at once."""
     received: list[bytes] = attrs.field(factory=list, repr=lambda value: str(len(value)))
@@ -38,7 +43,11 @@ class Call:
 
     def request(self) -> bytes:
         """As the client sends it."""
-        head = f"{self.method} /{self.number} HTTP/1.1\r\nHost: a.test\r\n"
+        head = f"{self.method} /{self.number} HTTP/{self.version}\r\nHost: a.test\r\n"
+        if self.version == "1.0":
+            head += "Connection: keep-alive\r\n"
+        if self.expects:
+            head += "Expect: 100-continue\r\n"
         if self.method != "POST":
             return f"{head}\r\n".encode()
         return head.encode() + (chunked(self.up) if self.up_is_chunked else sized(self.up))
@@ -46,12 +55,15 @@ class Call:
     def response(self) -> bytes:
         """As the upstream sends it."""
         head = f"HTTP/1.1 200 OK\r\nX-Number: {self.number}\r\n".encode()
+        if self.is_hinted:
+            head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + head
         if self.closes or self.framing == "close":
             head += b"Connection: close\r\n"
         if self.framing == "close":
             body = b"\r\n" + self.down
         else:
-            body = chunked(self.down) if self.framing == "chunked" else sized(self.down)
+            trailers = b"X-Sum: 1\r\n" if self.has_trailers else b""
+            body = chunked(self.down, trailers) if self.framing == "chunked" else sized(self.down)
         if self.method == "HEAD":
             body = body[: body.index(b"\r\n\r\n") + 4] if self.framing != "close" else b"\r\n"
         return head + body
@@ -62,11 +74,11 @@ def sized(body: bytes) -> bytes:
     return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def chunked(body: bytes) -> bytes:
-    """In chunks."""
+def chunked(body: bytes, trailers: bytes = b"") -> bytes:
+    """In chunks, and `trailers` behind them."""
     pieces = [body[start : start + 30_000] for start in range(0, len(body), 30_000)]
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    return b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    return b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n" + trailers + b"\r\n"
 
 
 class Reader:
@@ -80,7 +92,7 @@ class Reader:
         self.body = bytearray()
         self.left: int | None = None  # of the body or chunk
         self.is_chunked = False
-        self.is_last = False  # of the chunks
+        self.is_last = False  # what comes are trailers
 
     def feed(self, data: bytes) -> None:
         """Something has come."""
@@ -99,18 +111,27 @@ class Reader:
             if end < 0:
                 return False
             self.head = self._take(end + 4)
+            if self.head.startswith(b"HTTP/1.1 1"):
+                self.head = b""
+                return True
             length = re.search(rb"(?i)\r\nContent-Length: *(\d+)", self.head)
             self.is_chunked = re.search(rb"(?i)\r\nTransfer-Encoding: *chunked", self.head) is not None
             is_request = not self.head.startswith(b"HTTP/")
             self.left = int(length[1]) if length else 0 if is_request and not self.is_chunked else None
             if self.is_bodiless() or self.left == 0:
                 self._tell()
+        elif self.is_last:
+            end = self.buffer.find(b"\r\n")
+            if end >= 0 and not self._take(end + 2)[2:]:
+                self._tell()
+            return end >= 0
         elif self.is_chunked and self.left is None:
             end = self.buffer.find(b"\r\n")
             if end < 0:
                 return False
-            self.left = int(self._take(end + 2), 16) + 2
-            self.is_last = self.left == 2
+            size = int(self._take(end + 2), 16)
+            self.is_last = not size
+            self.left = size + 2 if size else None
         else:
             piece = self._take(len(self.buffer) if self.left is None else min(self.left, len(self.buffer)))
             self.body += piece
@@ -124,9 +145,8 @@ class Reader:
         if self.is_chunked:
             del self.body[-2:]
             self.left = None
-            if not self.is_last:
-                return
-        self._tell()
+        else:
+            self._tell()
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self.buffer[:count])
@@ -138,7 +158,7 @@ class Reader:
         self.head = b""
         self.body.clear()
         self.left = None
-        self.is_chunked = False
+        self.is_chunked = self.is_last = False
         self.told(head, body)
 
 
@@ -173,7 +193,8 @@ class Peer:
         if data:
             self.reader.feed(data)
         elif data is not None:
-            self.reader.end()
+            if not self.wire.was_reset:
+                self.reader.end()
             self.close()
 
     def close(self) -> None:
@@ -199,7 +220,8 @@ class Client(Peer):
         """Ask."""
         self.waiting.append(call)
         self.unsent += call.request()
-        self.may_fail = self.may_fail or call.cut is not None
+        lasts_until_close = call.version == "1.0" and call.framing != "length"
+        self.may_fail = self.may_fail or call.cut is not None or lasts_until_close
 
     def answered(self, head: bytes, body: bytes) -> None:
         """An answer is complete."""
@@ -207,10 +229,12 @@ class Client(Peer):
         number = re.search(rb"\r\nX-Number: (\d+)", head)
         if number is None:
             self.walk.failures.append((call, head))
+        elif self.waiting and call.version == "1.0" and call.framing != "length" and call.down.startswith(body):
+            pass  # it says itself that it ends the connection: who sends more behind that may have it cut
         elif (int(number[1]), body) != (call.number, b"" if call.method == "HEAD" else call.down):
             self.walk.wrong.append(f"{len(body)} bytes for {call}: {head!r}")
         else:
-            self.walk.answered += 1
+            self.walk.answered.append(call)
 
     @property
     def is_done(self) -> bool:
@@ -245,7 +269,7 @@ class Walk(Rounds):
         self.clients: list[Client] = []
         self.upstreams: list[Upstream] = []
         self.dialed = 0
-        self.answered = 0
+        self.answered: list[Call] = []
         self.failures: list[tuple[Call, bytes]] = []
         self.wrong: list[str] = []
         for _ in range(CLIENTS):
@@ -281,12 +305,19 @@ class Walk(Rounds):
             up=choice.randbytes(sizes[0]),
             down=choice.randbytes(sizes[1]),
             up_is_chunked=choice.random() < 0.3,
+            version=choice.choice(("1.1", "1.1", "1.1", "1.0")),
+            expects=False,
+            is_hinted=choice.random() < 0.1,
+            has_trailers=choice.random() < 0.5,
             framing=choice.choice(("length", "length", "length", "chunked", "close")),
             closes=choice.random() < 0.1,
             cut=choice.choice((0, 0.001, 0.5, 0.999)) if choice.random() < 0.04 else None,
         )
         if call.framing == "close":
             call.cut = None  # that would look like its end
+        if call.version == "1.0":
+            call.up_is_chunked = False
+        call.expects = call.method == "POST" and choice.random() < 0.2
         self.calls.append(call)
         return call
 
@@ -357,7 +388,12 @@ class RandomTests(SynchronousTestCase):
             for call, head in walk.failures:
                 self.assertIsNotNone(call.cut, (seed, head))
                 self.assertRegex(head, rb"^HTTP/1.1 502 ")
-            self.assertGreater(walk.answered, STEPS // 20)
+            self.assertGreater(len(walk.answered), STEPS // 20)
+            for call in walk.answered:
+                size = 0 if call.method == "HEAD" else len(call.down)
+                lines = [line for line in walk.proxy.access.lines if f" /{call.number} HTTP/" in line]
+                self.assertEqual(1, len(lines), lines)
+                self.assertIn(f'" 200 {size} ', lines[0])
             for call in walk.calls:
                 expected = call.up if call.method == "POST" else b""
                 self.assertEqual(
