@@ -6,8 +6,11 @@ import os
 import random
 import socket
 import ssl
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.net.certificates import ServerTls
@@ -16,15 +19,11 @@ from proxyd.net.tcp import DataPathServer, DataPathUnixServer
 from proxyd.net.tls import DataPathTlsServer
 from tests.certificates import Authority
 from tests.net.test_reactor import MainReactor
+from tests.support import wait_for
 
 # More of them at once could be sent in part, and nobody would know how many.
 _RECORD = 16 * 1024
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-def seeds(count: int) -> range:
-    """Those of `count` walks, or of as many as PROXYD_TEST_WALKS says."""
-    return range(int(os.environ.get("PROXYD_TEST_WALKS", count)))
 
 
 class Secure:
@@ -41,10 +40,12 @@ class Rounds:
     """A data path's reactor, and chance; everything but how much a socket takes follows from `seed`."""
 
     def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
+        self.seed = seed
         self.random = random.Random(seed)  # no secret
         self.main = MainReactor()
         self.reactor = DataPathReactor(self.main, compiled=compiled)
         self._secure = secure
+        self._wires: list[Wire] = []
 
     def turn(self) -> None:
         """Let a round of events happen, and what was put off in it."""
@@ -53,20 +54,69 @@ class Rounds:
 
     def connect(self, protocol: Any, kind: str = "") -> tuple[Any, Wire]:
         """A connection of that or any kind, of which `protocol` does not know yet: its transport, and its other end."""
-        kind = kind or self.random.choice(("tcp", "unix", "tls"))
+        transport, theirs = self._connect(protocol, kind or self.random.choice(("tcp", "unix", "tls")))
+        wire = Wire(theirs)
+        self._wires.append(wire)
+        return transport, wire
+
+    def _connect(self, protocol: Any, kind: str) -> tuple[Any, socket.socket]:
         if kind == "unix":
             ours, theirs = socket.socketpair()
-            return DataPathUnixServer(ours, protocol, (), None, 0, self.reactor), Wire(theirs)
+            return DataPathUnixServer(ours, protocol, (), None, 0, self.reactor), theirs
         with socket.create_server(("127.0.0.1", 0)) as listening:
             theirs = socket.create_connection(listening.getsockname())
             ours, address = listening.accept()
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if kind == "tcp":
-            return DataPathServer(ours, protocol, address, None, 0, self.reactor), Wire(theirs)
+            return DataPathServer(ours, protocol, address, None, 0, self.reactor), theirs
         theirs = self._secure.context.wrap_socket(
             theirs, server_hostname="localhost", do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
-        return DataPathTlsServer(ours, protocol, address, self._secure, 0, self.reactor), Wire(theirs)
+        return DataPathTlsServer(ours, protocol, address, self._secure, 0, self.reactor), theirs
+
+    def close(self) -> None:
+        """End all connections."""
+        self.reactor.close()
+        for wire in self._wires:
+            wire.close()
+
+
+class Walk(Rounds):
+    """Something happens at each step, until all that is on its way has arrived."""
+
+    def step(self) -> None:
+        """Let something happen at the other ends, and then a round."""
+        raise NotImplementedError
+
+    def is_at_rest(self) -> bool:
+        """Let what is on its way go on; whether everything has arrived."""
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        """Let everything arrive."""
+        wait_for(self.is_at_rest, "all that is on its way", 30, 0.0)
+
+
+W = TypeVar("W", bound=Walk)
+
+
+class WalkingCase(SynchronousTestCase):
+    """Takes walks, with the compiled round or without."""
+
+    compiled = True
+
+    def walks(self, make: Callable[..., W], *, steps: int, count: int) -> Iterator[W]:
+        """So many walks, or as many as PROXYD_TEST_WALKS says, of so many steps; each is at rest, and still open."""
+        secure = Secure(self.mktemp())
+        for seed in range(int(os.environ.get("PROXYD_TEST_WALKS", count))):
+            walk = make(seed, secure, compiled=self.compiled)
+            try:
+                for _ in range(steps):
+                    walk.step()
+                walk.rest()
+                yield walk
+            finally:
+                walk.close()
 
 
 class Wire:

@@ -29,7 +29,7 @@ class Exchanging(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.rounds = Rounds(0, Secure(self.mktemp()), compiled=self.compiled)
-        self.addCleanup(self.rounds.reactor.close)
+        self.addCleanup(self.rounds.close)
         self.proxy = Harness()
         self.addCleanup(self.proxy.deadlines.close)
         self.accepted = 0
@@ -37,7 +37,6 @@ class Exchanging(SynchronousTestCase):
     def connect(self, protocol: Any, kind: str = "tcp") -> Wire:
         """A connection of the proxy's; gives its other end."""
         transport, wire = self.rounds.connect(protocol, kind)
-        self.addCleanup(wire.close)
         transport.watches_peer = False
         protocol.makeConnection(transport)
         return wire

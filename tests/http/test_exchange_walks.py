@@ -7,15 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 import attrs
-from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.testing.harness import Harness
-from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire, seeds
+from tests.walks import Secure, Walk, WalkingCase, Wire
 
 CLIENTS = 6
 STEPS = 300
-SEEDS = seeds(6)
 # Around what is held back, what is read at first, where splicing begins, and what a socket takes.
 SIZES = (0, 1, 100, 16_383, 16_384, 16_385, 65_536, 200_000, 700_000)
 
@@ -165,7 +162,7 @@ class Reader:
 class Peer:
     """One end of a connection of the proxy's: sends what it has, as far as it is taken."""
 
-    def __init__(self, walk: Walk, wire: Wire, reader: Reader) -> None:
+    def __init__(self, walk: ExchangeWalk, wire: Wire, reader: Reader) -> None:
         self.walk = walk
         self.wire = wire
         self.reader = reader
@@ -206,7 +203,7 @@ class Peer:
 class Client(Peer):
     """Asks one thing after the other, without waiting for answers."""
 
-    def __init__(self, walk: Walk, wire: Wire) -> None:
+    def __init__(self, walk: ExchangeWalk, wire: Wire) -> None:
         super().__init__(walk, wire, Reader(self.answered, self.is_head_next))
         self.waiting: deque[Call] = deque()
         self.has_left = False
@@ -245,7 +242,7 @@ class Client(Peer):
 class Upstream(Peer):
     """Answers each request when it has come."""
 
-    def __init__(self, walk: Walk, wire: Wire) -> None:
+    def __init__(self, walk: ExchangeWalk, wire: Wire) -> None:
         super().__init__(walk, wire, Reader(self.asked))
 
     def asked(self, head: bytes, body: bytes) -> None:
@@ -259,7 +256,7 @@ class Upstream(Peer):
         self.closes_when_sent = call.cut is not None or call.closes or call.framing == "close"
 
 
-class Walk(Rounds):
+class ExchangeWalk(Walk):
     """What happens to some clients of a proxy with one upstream."""
 
     def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
@@ -322,7 +319,6 @@ class Walk(Rounds):
         return call
 
     def step(self) -> None:
-        """Let something happen at the other ends, and then a round."""
         clients = [client for client in self.clients if not client.is_over]
         for _ in range(CLIENTS - len(clients)):
             self.open()
@@ -347,46 +343,24 @@ class Walk(Rounds):
         self.accept()
         self.upstreams = [upstream for upstream in self.upstreams if not upstream.is_over]
 
-    def rest(self) -> None:
-        """Let everything be answered."""
-
-        def is_done() -> bool:
-            self.turn()
-            for peer in [*self.clients, *self.upstreams]:
-                peer.send(1 << 20)
-                peer.take(1 << 20)
-            return all(client.is_done for client in self.clients)
-
-        wait_for(is_done, "every answer", 30, 0.0)
-
-    def close(self) -> None:
-        """End all."""
-        self.reactor.close()
-        self.proxy.deadlines.close()
+    def is_at_rest(self) -> bool:
+        self.turn()
         for peer in [*self.clients, *self.upstreams]:
-            peer.wire.close()
+            peer.send(1 << 20)
+            peer.take(1 << 20)
+        return all(client.is_done for client in self.clients)
 
 
-class RandomTests(SynchronousTestCase):
+class RandomTests(WalkingCase):
     """Each client gets the answers to its requests, whole, in their order."""
-
-    compiled = True
 
     def test_walks(self) -> None:
         """What an upstream did not cut off is answered; the upstream got what was sent, and never what was not."""
-        secure = Secure(self.mktemp())
-        for seed in SEEDS:
-            walk = Walk(seed, secure, compiled=self.compiled)
-            try:
-                for _ in range(STEPS):
-                    walk.step()
-                walk.rest()
-            finally:
-                walk.close()
-            self.assertEqual([], self.flushLoggedErrors(), f"seed {seed}")
-            self.assertEqual([], walk.wrong, f"seed {seed}")
+        for walk in self.walks(ExchangeWalk, steps=STEPS, count=6):
+            self.assertEqual([], self.flushLoggedErrors(), f"seed {walk.seed}")
+            self.assertEqual([], walk.wrong, f"seed {walk.seed}")
             for call, head in walk.failures:
-                self.assertIsNotNone(call.cut, (seed, head))
+                self.assertIsNotNone(call.cut, (walk.seed, head))
                 self.assertRegex(head, rb"^HTTP/1.1 502 ")
             self.assertGreater(len(walk.answered), STEPS // 20)
             for call in walk.answered:
@@ -397,10 +371,10 @@ class RandomTests(SynchronousTestCase):
             for call in walk.calls:
                 expected = call.up if call.method == "POST" else b""
                 self.assertEqual(
-                    {expected} if call.received else set(), set(call.received), f"seed {seed}: {call.number}"
+                    {expected} if call.received else set(), set(call.received), f"seed {walk.seed}: {call.number}"
                 )
                 if call.method == "POST":
-                    self.assertLessEqual(len(call.received), 1, f"seed {seed}: {call.number}")
+                    self.assertLessEqual(len(call.received), 1, f"seed {walk.seed}: {call.number}")
 
 
 class RandomInPythonTests(RandomTests):

@@ -8,14 +8,11 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import wait_for
-from tests.walks import Rounds, Secure, seeds
+from tests.walks import Secure, Walk, WalkingCase
 
 CONNECTIONS = 12
 STEPS = 100
-SEEDS = seeds(8)
 # Around what is held back, what is read at first, and what a socket takes.
 SIZES = (1, 2, 100, 4_000, 16_383, 16_384, 16_385, 50_000, 300_000)
 
@@ -29,7 +26,7 @@ class Side(Protocol):
 
     transport: Any
 
-    def __init__(self, walk: Walk, number: int) -> None:
+    def __init__(self, walk: TransportWalk, number: int) -> None:
         self.walk = walk
         self.number = number
         self.came = self.wrote = b""
@@ -81,7 +78,7 @@ class Side(Protocol):
             self.taken += data
 
 
-class Walk(Rounds):
+class TransportWalk(Walk):
     """What happens to some connections."""
 
     def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
@@ -133,7 +130,6 @@ class Walk(Rounds):
             raise MistakeError
 
     def step(self) -> None:
-        """Let something happen at the other ends, and then a round."""
         for side in self.random.sample(self.sides, 6):
             choice = self.random.random()
             if choice < 0.6:
@@ -153,59 +149,41 @@ class Walk(Rounds):
                 self.open()  # with a number that was another one's a moment ago
 
     def rest(self) -> None:
-        """Let everything arrive."""
         self.is_over = True
+        super().rest()
 
-        def has_come() -> bool:
-            for side in self.alive:
-                side.transport.resumeProducing()
-            self.turn()
-            for side in self.every:
-                side.take()
-            return all(side.sent == side.came for side in self.alive) and all(
-                side.is_cut or side.wrote == side.taken for side in self.every
-            )
-
-        wait_for(has_come, "all that was sent", 30, 0.0)
+    def is_at_rest(self) -> bool:
+        for side in self.alive:
+            side.transport.resumeProducing()
+        self.turn()
+        for side in self.every:
+            side.take()
+        return all(side.sent == side.came for side in self.alive) and all(
+            side.is_cut or side.wrote == side.taken for side in self.every
+        )
 
     @property
     def alive(self) -> list[Side]:
         """Those that have not ended."""
         return [side for side in self.every if side.reason is None]
 
-    def close(self) -> None:
-        """End all."""
-        self.reactor.close()
-        for side in self.every:
-            side.wire.close()
 
-
-class RandomTests(SynchronousTestCase):
+class RandomTests(WalkingCase):
     """Whatever happens, nothing is lost, doubled or mixed up."""
-
-    compiled = True
 
     def test_walks(self) -> None:
         """What was written arrives, and what was sent; what is cut off has arrived up to there."""
-        secure = Secure(self.mktemp())
-        for seed in SEEDS:
-            walk = Walk(seed, secure, compiled=self.compiled)
-            try:
-                for _ in range(STEPS):
-                    walk.step()
-                walk.rest()
-                alive = walk.alive
-            finally:
-                walk.close()
+        for walk in self.walks(TransportWalk, steps=STEPS, count=8):
+            alive = walk.alive
             self.assertIsNone(walk.reactor.outbox)
             self.assertEqual(0, walk.late, "something has come after the end")
             self.assertEqual(walk.mistakes, len(self.flushLoggedErrors(MistakeError)))
             self.assertGreater(len(walk.every), CONNECTIONS)
             self.assertTrue(alive)
             for side in alive:
-                self.assertEqual(len(side.sent), len(side.came), f"seed {seed}, connection {side.number}")
+                self.assertEqual(len(side.sent), len(side.came), f"seed {walk.seed}, connection {side.number}")
             for side in walk.every:
-                words = f"seed {seed}, connection {side.number}"
+                words = f"seed {walk.seed}, connection {side.number}"
                 self.assertTrue(side.sent.startswith(side.came), words)
                 self.assertTrue(side.wrote.startswith(side.taken), words)
                 if not side.is_cut:

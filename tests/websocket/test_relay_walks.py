@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from proxyd.core.closing import Close
 from proxyd.model.relay import DEFAULT_RELAY
 from proxyd.net.deadlines import Deadlines
 from proxyd.websocket.relay import Relay, RelayPlan
-from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire, seeds
+from tests.walks import Secure, Walk, WalkingCase, Wire
 from tests.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame, take_frames
 
 RELAYS = 5
 STEPS = 200
-SEEDS = seeds(5)
 # Around the lengths of a frame's head, what is held back, what is read at first, and what a socket takes.
 SIZES = (0, 1, 125, 126, 16_383, 16_384, 65_535, 65_536, 400_000)
 CODES = (1000, 1001, 1011, 3000, 4999)
@@ -102,7 +98,7 @@ class Speaker:
 class Related:
     """A relay, and its two peers."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: RelayWalk) -> None:
         self.has_ended = False
         self.is_cut = False
         self.relay = Relay(walk.plan, walk.deadlines, lambda: None, self._ended)
@@ -134,7 +130,7 @@ class Related:
         )
 
 
-class Walk(Rounds):
+class RelayWalk(Walk):
     """What happens to some relays."""
 
     def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
@@ -144,7 +140,6 @@ class Walk(Rounds):
         self.every = [Related(self) for _ in range(RELAYS)]
 
     def step(self) -> None:
-        """Let something happen at the other ends, and then a round."""
         alive = [related for related in self.every if not any(peer.is_over for peer in related.peers)]
         self.every += [Related(self) for _ in range(RELAYS - len(alive))]
         for related in self.random.sample(alive, min(len(alive), 3)):
@@ -166,48 +161,25 @@ class Walk(Rounds):
                 peer.leave()
         self.turn()
 
-    def rest(self) -> None:
-        """Let everything arrive."""
-
-        def is_done() -> bool:
-            self.turn()
-            for related in self.every:
-                for peer in related.peers:
-                    peer.send(1 << 20)
-                    peer.take(1 << 20)
-            return all(related.is_done for related in self.every)
-
-        wait_for(is_done, "all that was said", 30, 0.0)
-
-    def close(self) -> None:
-        """End all."""
-        self.reactor.close()
-        self.deadlines.close()
+    def is_at_rest(self) -> bool:
+        self.turn()
         for related in self.every:
             for peer in related.peers:
-                peer.wire.close()
+                peer.send(1 << 20)
+                peer.take(1 << 20)
+        return all(related.is_done for related in self.every)
 
 
-class RandomTests(SynchronousTestCase):
+class RandomTests(WalkingCase):
     """Nothing is lost, doubled or mixed up."""
-
-    compiled = True
 
     def test_walks(self) -> None:
         """What is said before a Close arrives, and the Close behind it; pings are answered."""
-        secure = Secure(self.mktemp())
-        for seed in SEEDS:
-            walk = Walk(seed, secure, compiled=self.compiled)
-            try:
-                for _ in range(STEPS):
-                    walk.step()
-                walk.rest()
-            finally:
-                walk.close()
-            self.assertEqual([], self.flushLoggedErrors(), f"seed {seed}")
+        for walk in self.walks(RelayWalk, steps=STEPS, count=5):
+            self.assertEqual([], self.flushLoggedErrors(), f"seed {walk.seed}")
             self.assertGreater(len(walk.every), RELAYS)
             for number, related in enumerate(walk.every):
-                words = f"seed {seed}, relay {number}"
+                words = f"seed {walk.seed}, relay {number}"
                 for speaker, listener in (related.peers, related.peers[::-1]):
                     self.assertTrue(speaker.said[: len(listener.heard)] == listener.heard, words)
                     self.assertLessEqual(set(speaker.ponged), set(speaker.pinged), words)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from proxyd.net.deadlines import Deadlines
 from proxyd.websocket.tunnel import Tunnel
-from tests.support import wait_for
-from tests.walks import Rounds, Secure, Wire, seeds
+from tests.walks import Secure, Walk, WalkingCase, Wire
 
 TUNNELS = 6
 STEPS = 120
-SEEDS = seeds(8)
 # Around what is held back, what is read at first, where splicing begins, and what a socket takes.
 SIZES = (1, 125, 16_383, 16_384, 16_385, 65_536, 200_000, 1_000_000)
 
@@ -50,7 +46,7 @@ class Outer:
 class Joined:
     """A tunnel, and its two peers."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: TunnelWalk) -> None:
         self.has_ended = False
         self.is_cut = False  # what is on its way may be lost
         self.tunnel = Tunnel(walk.deadlines, lambda: None, self._ended)
@@ -81,7 +77,7 @@ class Joined:
         self.has_ended = True
 
 
-class Walk(Rounds):
+class TunnelWalk(Walk):
     """What happens to some tunnels."""
 
     def __init__(self, seed: int, secure: Secure, *, compiled: bool) -> None:
@@ -101,7 +97,6 @@ class Walk(Rounds):
         return [joined for joined in self.every if not joined.has_ended]
 
     def step(self) -> None:
-        """Let something happen at the other ends, and then a round."""
         for joined in self.random.sample(self.alive, 3):
             peer = self.random.choice(joined.peers)
             choice = self.random.random()
@@ -122,48 +117,25 @@ class Walk(Rounds):
         while len(self.alive) < TUNNELS:
             self.open()
 
-    def rest(self) -> None:
-        """Let everything arrive."""
-
-        def has_come() -> bool:
-            self.turn()
-            for joined in self.every:
-                for peer in joined.peers:
-                    peer.take(1 << 20)
-            return all(joined.has_all for joined in self.every)
-
-        wait_for(has_come, "all that was sent", 30, 0.0)
-
-    def close(self) -> None:
-        """End all."""
-        self.reactor.close()
-        self.deadlines.close()
+    def is_at_rest(self) -> bool:
+        self.turn()
         for joined in self.every:
             for peer in joined.peers:
-                peer.wire.close()
+                peer.take(1 << 20)
+        return all(joined.has_all for joined in self.every)
 
 
-class RandomTests(SynchronousTestCase):
+class RandomTests(WalkingCase):
     """Nothing is lost, doubled or mixed up."""
-
-    compiled = True
 
     def test_walks(self) -> None:
         """All that is sent arrives, and is counted; up to the end, if there is one."""
-        secure = Secure(self.mktemp())
-        for seed in SEEDS:
-            walk = Walk(seed, secure, compiled=self.compiled)
-            try:
-                for _ in range(STEPS):
-                    walk.step()
-                walk.rest()
-                alive = walk.alive
-            finally:
-                walk.close()
+        for walk in self.walks(TunnelWalk, steps=STEPS, count=8):
+            alive = walk.alive
             self.assertGreater(len(walk.every), TUNNELS)
             self.assertTrue(alive)
             for joined in walk.every:
-                words = f"seed {seed}, tunnel {walk.every.index(joined)}"
+                words = f"seed {walk.seed}, tunnel {walk.every.index(joined)}"
                 client, upstream, tunnel = joined.client, joined.upstream, joined.tunnel
                 for sender, receiver, count in (
                     (client, upstream, tunnel.to_upstream),
