@@ -441,7 +441,8 @@ class Bench:
         )
         self._stack.callback(end, process)
         self._processes[process.pid] = process
-        while not accepts(port):
+        # The API listens a moment later than what it is the API of.
+        while not accepts(port) or (api_port and not accepts(api_port)):
             if process.poll() is not None or time.monotonic() - began > _START_SECONDS:
                 raise SystemExit(f"{name} does not start:\n{Path(log.name).read_text(errors='replace')}")
             time.sleep(0.002)

@@ -367,8 +367,8 @@ class LifeTests(CommandCase):
         self.assertIn(b"200 OK", busy.head())
         server.process.send(signal.SIGTERM)
         self.assertEqual(idle.rest(), b"")
-        wait_for(lambda: not accepts(server.port), "the listener is closed")
-        self.assertFalse(accepts(server.api_port))
+        for port in (server.port, server.api_port):
+            wait_for(lambda port=port: not accepts(port), "the listener is closed")
         self.assertTrue(server.process.is_running)
         self.assertTrue((self.directory / "proxyd.pid").exists())
         holding.release()
