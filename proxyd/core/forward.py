@@ -104,7 +104,8 @@ class ForwardPlan:
     def __init__(self, route: Route, options: RouteOptions) -> None:
         upstream = route.upstream
         self.upstream = upstream
-        self._strip = len(route.segments) if options.strip_prefix else 0
+        self._depth = len(route.segments)
+        self._strip = self._depth if options.strip_prefix else 0
         self._path = upstream.path.rstrip(b"/") if options.prepend_path else b""
         self._query = upstream.query if options.prepend_path else b""
         self._is_plain = not (self._strip or self._path or self._query)
@@ -135,6 +136,10 @@ class ForwardPlan:
         if self._query:
             query = b"?" + self._query + (b"&" + query[1:] if len(query) > 1 else b"")
         return self._path + path + query
+
+    def path_below(self, path: bytes) -> bytes:
+        """The dot-resolved `path` without the prefix of the route, whatever the upstream gets to see."""
+        return strip_segments(path, self._depth) if self._depth else path
 
     def request_head(self, head: RequestHead, path: bytes, query: bytes, peer: Peer) -> bytes:
         """The head of the upstream's request, final empty line included."""

@@ -25,8 +25,8 @@ _EVENT_STREAM = b"text/event-stream"
 class Rewriting:
     """What is done to the responses of a resource.
 
-    `rewriters` are offered what is in `offered`, besides the request, the response, and the path that the upstream
-    sees; `run` runs them, in a thread. A body of more than `max_body` bytes cannot be rewritten; one that has no
+    `rewriters` are offered what is in `offered`, besides the request, the response, and the path below the prefix;
+    `run` runs them, in a thread. A body of more than `max_body` bytes cannot be rewritten; one that has no
     `max_seconds` left is not waited for.
     """
 
@@ -101,7 +101,7 @@ class RewritingExchange(Exchange):
         head, rewriting, request = self._head, self._rewriting, self._request
         assert head is not None  # noqa: S101  # for mypy; a body has a head
         body = b"".join(self._pieces)
-        path = self._resource.plan.target(request.path, b"").decode("latin-1")
+        path = self._resource.plan.path_below(request.path).decode("latin-1")
         offered = {"path": path, **rewriting.offered, "request": client_request(request, bytes(self._sent))}
         done = rewriting.run(lambda: rewrite(rewriting.rewriters, head, body, offered))
         if rewriting.max_seconds:

@@ -106,6 +106,11 @@ class TargetTests(SynchronousTestCase):
                 path, query = split_target(target)
                 self.assertEqual(make_plan("/", upstream).target(path, query), before + expected, repr(target))
 
+    def test_path_below_the_prefix(self) -> None:
+        """It is told whatever the upstream sees."""
+        for key, path, below in (("/", b"//x", b"//x"), ("/bar", b"/bar", b"/"), ("/bar", b"/bar/a%2Fb", b"/a%2Fb")):
+            self.assertEqual(make_plan(key, "http://h/foo").path_below(path), below)
+
     def test_path_of_the_upstream_can_be_ignored(self) -> None:
         """Without `prepend_path` neither path nor query of the upstream count."""
         plan = make_plan("/bar", "http://h/foo?k=1", prepend_path=False)

@@ -46,6 +46,9 @@ class RequestTests(SynchronousTestCase):
                 self.assertEqual(f"GET {seen}{query} HTTP/1.1", lines[0])
                 lines = request(plan(is_absolute=True), path=CONTEXT + rest, query=query)
                 self.assertEqual(f"GET {CONTEXT}{rest}{query} HTTP/1.1", lines[0])
+            for is_absolute in (False, True):
+                below = plan(is_absolute=is_absolute).path_below(f"{CONTEXT}{rest}".encode())
+                self.assertEqual(seen.encode(), below)
 
     def test_fields_pass(self) -> None:
         """Host is the client's; Origin, Cookie, Referer and the others come as they were, in order."""

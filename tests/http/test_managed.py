@@ -295,6 +295,14 @@ class WordsTests(ManagedTestCase):
         self.assertIn(b"\r\nLocation: /app/new\r\n", answer)
         self.assertTrue(answer.endswith(b"'localhost' 4711 '/b' /app/a"), answer)
         self.assertEqual(0, self.supervisor.in_use)
+        self.serve_ready(
+            managed(rewrite_response=Function("m:f", change), mappath={"/a": "/b?own=1"}, absolute_url=True)
+        )
+        client = self.get("/app/a?q")
+        upstream = self.proxy.accept()
+        self.assertTrue(upstream.pop().startswith(b"GET /app/b?own=1&q HTTP/1.1\r\n"))
+        upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold")
+        self.assertTrue(self.assert_status(200, client).endswith(b"'localhost' 4711 '/b' /app/a"))
 
     def test_responses_come_as_they_come(self) -> None:
         """Unless `progressive` is false; cookies stay apart in both cases."""
