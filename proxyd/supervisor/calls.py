@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 _T = TypeVar("_T")
+
+# As many as a reactor has: functions share one interpreter with the traffic, which must not wait for all of them.
+_MAX_THREADS = 10
 
 
 def in_thread(reactor: Any, function: Callable[[], _T]) -> Deferred[_T]:
@@ -35,3 +39,21 @@ def in_thread(reactor: Any, function: Callable[[], _T]) -> Deferred[_T]:
 
     threading.Thread(target=run, name="proxyd-callable", daemon=True).start()
     return done
+
+
+class _Daemon(threading.Thread):
+    """A thread that nobody waits for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, daemon=True)
+
+
+def make_pool() -> ThreadPool:
+    """Threads for what is called for each request.
+
+    It need not be stopped: the process ends without them, whatever they do.
+    """
+    pool = ThreadPool(0, _MAX_THREADS, "proxyd-functions")
+    pool.threadFactory = _Daemon
+    pool.start()
+    return pool

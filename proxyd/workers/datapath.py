@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
 from proxyd.api.tokens import state_directory
@@ -42,6 +44,7 @@ from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
 from proxyd.option import Function
+from proxyd.supervisor.calls import make_pool
 from proxyd.system.activation import InheritedSockets
 from proxyd.upstream.dialing import Dialer, Names
 from proxyd.upstream.pools import Pools, UpstreamPool
@@ -263,8 +266,12 @@ class DataPath:
             offered=offered,
         )
 
+    @cached_property
+    def _functions(self) -> ThreadPool:
+        return make_pool()
+
     def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
-        done: Deferred[T] = deferToThreadPool(self._main, self._main.getThreadPool(), function)
+        done: Deferred[T] = deferToThreadPool(self._main, self._functions, function)
         return done
 
     def _serve_port(

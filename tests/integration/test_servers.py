@@ -10,7 +10,8 @@ import stat
 
 from tests.integration.test_serve import OPEN, SERVE, CommandCase
 from tests.supervisor.support import is_alive, marked, program
-from tests.support import Process, wait_for
+from tests.support import CHECKOUT, Process, wait_for
+from tests.wire import connect
 
 SECONDS = 60.0
 
@@ -79,6 +80,19 @@ class ServersTests(ServersCase):
         proxyd = Process(self, *SERVE, "--config", config, env=self.environ)
         self.assertEqual(proxyd.wait(SECONDS), 78)
         self.assertIn(":3:14: servers.app.command: expected a list or !python module:attribute", proxyd.log)
+
+    def test_a_function_that_never_returns_keeps_nothing(self) -> None:
+        """Neither the client that leaves, nor the end."""
+        proxyd = self.start(
+            f"{OPEN}workers: {self.workers}\npython_path: ['{CHECKOUT}']\nservers:\n"
+            "  app: {port: 9, update_last_activity: !python 'tests.integration.rewriters:stall'}\n"
+        )
+        client = connect(proxyd.port)
+        client.send(b"GET /app/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        wait_for((self.directory / "stalled").exists, "the call", SECONDS)
+        client.close()
+        proxyd.process.send(signal.SIGTERM)
+        self.assertEqual(proxyd.process.wait(SECONDS), 0)
 
 
 class EndTests(ServersCase):
