@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TypeVar
@@ -31,17 +32,37 @@ MARK = "PROXYD_TEST_PROCESS"
 WORKERS_VARIABLE = "PROXYD_TEST_WORKERS"
 WORKERS_FILE = "zz-test-workers.yaml"
 
+_FIRST_PORT = 10_000
+_given_ports: set[int] = set()
+
 
 def script(name: str) -> str:
     """The path of a command that is installed in the environment of the tests."""
     return str(Path(sysconfig.get_path("scripts")) / name)
 
 
-def free_port(address: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> range:
+    """Ports in a row that nobody listens on, and that nobody gets meanwhile who does not ask for one of them.
+
+    A Hub, for one, takes seconds before it listens. So they are not those of outgoing connections, as far as the
+    system leaves others, and no test is given one twice.
+    """
+    taken_by_system = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    end = taken_by_system if taken_by_system > _FIRST_PORT + 10_000 else 65_536
+    while True:
+        first = _FIRST_PORT + secrets.randbelow(end - _FIRST_PORT - count)
+        ports = range(first, first + count)
+        with ExitStack() as probes, suppress(OSError):
+            for port in ports:
+                probes.enter_context(socket.socket()).bind(("", port))
+            if _given_ports.isdisjoint(ports):
+                _given_ports.update(ports)
+                return ports
 
 
 def accepts(port: int, address: str = "127.0.0.1") -> bool:

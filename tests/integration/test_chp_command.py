@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import random
 import re
 import shutil
 import signal
@@ -22,7 +21,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import Process, accepts, script, wait_for
+from tests.support import Process, accepts, free_ports, script, wait_for
 from tests.wire import ScriptedUpstream, Wire, answering, connect, get
 
 CHP = (script("proxyd"), "chp")
@@ -33,17 +32,6 @@ PATIENCE_SECONDS = 30.0
 # The contract has two; the rest is for a busy machine.
 END_SECONDS = 5.0
 _LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[ConfigProxy\] (debug|info|warn|error): .+")
-
-
-def two_free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens on, and that the system does not give to outgoing connections meanwhile."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10000, min(first, 32768) - 1) if first > 11000 else random.randrange(2000, first - 1)
-        with socket.socket() as one, socket.socket() as two, contextlib.suppress(OSError):
-            one.bind(("", port))
-            two.bind(("", port + 1))
-            return port, port + 1
 
 
 def has_ipv6() -> bool:
@@ -119,7 +107,7 @@ class Proxy:
         environ: dict[str, str],
         directory: Path,
     ) -> None:
-        self.port, self.api_port = two_free_ports()
+        self.port, self.api_port = free_ports(2)
         ports = ["--ip", "127.0.0.1", "--port", str(self.port)]
         self.process = Process(case, *command, *ports, *words, env=environ, cwd=directory)
         self.process.wait_for_log("Proxy API at", PATIENCE_SECONDS)
@@ -164,7 +152,7 @@ class LogTests(ChpCase):
 
     def test_the_log_tells_where_everything_is(self) -> None:
         """On the standard output, in the form of the original, without colours where there is no terminal."""
-        port, api_port = two_free_ports()
+        port, api_port = free_ports(2)
         with subprocess.Popen(
             [*CHP, "--ip=127.0.0.1", f"--port={port}", "--default-target=http://127.0.0.1:9/d", "--log-level=DEBUG"],
             env={**os.environ, **self.environ},
@@ -191,7 +179,7 @@ class LogTests(ChpCase):
 
     def test_there_are_colours_on_a_terminal(self) -> None:
         """And nowhere else: the level only."""
-        port, _ = two_free_ports()
+        port, _ = free_ports(2)
         terminal, end = pty.openpty()
         self.addCleanup(os.close, terminal)
         process = subprocess.Popen(
@@ -425,7 +413,7 @@ class FailedStartTests(ChpCase):
     def test_a_busy_port_ends_the_process(self) -> None:
         """Either one: status 1 and one line; the process that has the port, and its pid file, stay as they are."""
         first = self.start("--pid-file", "chp.pid")
-        other, _ = two_free_ports()
+        other, _ = free_ports(2)
         for public, api in ((first.port, other), (other, first.api_port)):
             status, stdout, stderr = self.end(
                 *("--ip=127.0.0.1", f"--port={public}", "--api-ip=127.0.0.1", f"--api-port={api}"),
@@ -440,7 +428,7 @@ class FailedStartTests(ChpCase):
 
     def test_an_unwritable_pid_file_ends_the_process(self) -> None:
         """Status 1, and a line that names it."""
-        port, _ = two_free_ports()
+        port, _ = free_ports(2)
         status, _, stderr = self.end("--ip=127.0.0.1", f"--port={port}", "--pid-file=none/chp.pid")
         self.assertEqual((status, stderr.count("\n")), (1, 1), stderr)
         self.assertIn("none/chp.pid", stderr)

@@ -8,8 +8,8 @@ import shlex
 import shutil
 import subprocess
 
-from tests.integration.test_chp_command import CHP, PATIENCE_SECONDS, TOKEN, ChpCase, two_free_ports
-from tests.support import Process
+from tests.integration.test_chp_command import CHP, PATIENCE_SECONDS, TOKEN, ChpCase
+from tests.support import Process, free_ports
 from tests.wire import ScriptedUpstream, answering, get
 
 
@@ -20,7 +20,7 @@ class ManualTests(ChpCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.port, self.api_port = two_free_ports()
+        self.port, self.api_port = free_ports(2)
         self.upstream = ScriptedUpstream(self, answering(b"a notebook"))
 
     def run_line(self, line: str) -> Process:

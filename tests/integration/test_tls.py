@@ -19,8 +19,8 @@ from threading import Event, Thread
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Authority, Issued
-from tests.integration.test_chp_command import CHP, PATIENCE_SECONDS, two_free_ports
-from tests.support import Process, script, wait_for
+from tests.integration.test_chp_command import CHP, PATIENCE_SECONDS
+from tests.support import Process, free_ports, script, wait_for
 from tests.wire import ScriptedUpstream, Wire, answering, connect, get
 
 SWITCHING = (
@@ -312,7 +312,7 @@ class ChpTests(TlsCase):
 
     def test_tls_of_the_api_and_of_targets(self) -> None:
         """As for a Hub with internal SSL: each side shows its certificate, and without one nobody gets in."""
-        port, api_port = two_free_ports()
+        port, api_port = free_ports(2)
         own = self.authority.issue("proxy", "localhost", file="proxy")
         application = ScriptedUpstream(self, self.application)
         process = self.start(
@@ -340,8 +340,8 @@ class ChpTests(TlsCase):
 
     def test_the_redirect_port(self) -> None:
         """Everybody is sent to the public port, over https."""
-        port, redirect_port = two_free_ports()
-        api_port, _ = two_free_ports()
+        port, redirect_port = free_ports(2)
+        api_port, _ = free_ports(2)
         process = self.start(
             *("--ip", "127.0.0.1", "--port", port, "--api-port", api_port, "--redirect-port", redirect_port),
             *("--ssl-key", self.issued.key, "--ssl-cert", self.issued.certificate),

@@ -27,8 +27,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.peers import find_chp
 from tests.certificates import Authority
-from tests.integration.test_chp_command import CHP, two_free_ports
-from tests.support import CHECKOUT, Process, free_port
+from tests.integration.test_chp_command import CHP
+from tests.support import CHECKOUT, Process, free_port, free_ports
 from tests.wire import ScriptedUpstream, Wire
 
 TOKEN = "d1ce" * 8
@@ -190,7 +190,7 @@ class Side:
         self.name = name
         self.directory = Path(tempfile.mkdtemp(prefix="proxyd-against-"))
         case.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
-        port, api_port = two_free_ports()
+        port, api_port = free_ports(2)
         self.addresses: dict[str, int | str] = {"public": port, "api": api_port}
         if sockets:
             self.addresses = {part: str(self.directory / part) for part in ("public", "api")}
@@ -832,7 +832,7 @@ class AgainstChpTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
 
         def status(command: list[str], misuse: Misuse, is_endless: bool) -> int | str:
-            words = misuse.words.replace("PORT", str(two_free_ports()[0])).split()
+            words = misuse.words.replace("PORT", str(free_ports(2)[0])).split()
             try:
                 return subprocess.run(
                     [*command, *words],
