@@ -13,10 +13,14 @@ SESSION_ID = b"jupyterhub-session-id"
 _HOST = b"__Host-"
 _DAY = 86400
 _LIFETIME_DAYS = 30
-# Of the Hub itself, on the path of all servers.
-_OF_THE_HUB = frozenset({SESSION_ID, b"jupyterhub-hub-login", b"jupyterhub-services"})
-# Those of everybody's servers come along with `__Host-`, which has no path.
-_OF_SERVERS = b"jupyterhub-user-"
+# Of the Hub itself, on the path of all servers; with `__Host-`, which has no path, its login comes along as well.
+_OF_THE_HUB = frozenset(
+    prefix + name
+    for prefix in (b"", _HOST)
+    for name in (SESSION_ID, b"jupyterhub-hub-login", b"jupyterhub-services")
+)
+# And so do those of everybody's servers, and of services.
+_OF_SERVERS = (b"jupyterhub-user-", _HOST + b"jupyterhub-user-", _HOST + b"service-")
 _LETTERS = string.ascii_letters.encode()
 # Attempts to log in that a browser may have at once, one in each tab; a Hub takes 64 KiB of fields, others less.
 _MAX_ATTEMPTS = 24
@@ -35,6 +39,7 @@ class HubCookies:
         self._states = tuple(name + b"-oauth-state" for name in (client_id, _HOST + client_id))
         self.ours = frozenset({client_id, _HOST + client_id, *self._states})
         self._always = self.ours | _OF_THE_HUB
+        self._more = (*self._states, *_OF_SERVERS)
 
     def is_state(self, name: bytes) -> bool:
         """Whether a cookie holds an attempt to log in."""
@@ -60,12 +65,9 @@ class HubCookies:
         return [name for name, _ in attempts[: len(attempts) - kept]]
 
     def hidden(self, names: Iterable[bytes]) -> frozenset[bytes]:
-        """What no application gets and sets: what is ours or the Hub's, and of `names` the logins of servers."""
-        more = {name for name in names if self._is_hidden(name)}
+        """What no application gets and sets: what is ours or the Hub's, and of `names` the logins elsewhere."""
+        more = {name for name in names if name.startswith(self._more)}
         return self._always | more if more else self._always
-
-    def _is_hidden(self, name: bytes) -> bool:
-        return name.startswith(self._states) or name.removeprefix(_HOST).startswith(_OF_SERVERS)
 
 
 @attrs.frozen(kw_only=True)

@@ -568,7 +568,8 @@ class CookieTests(HubTestCase):
         login = await self.log_in()
         cookie = (
             f"{login}; a=1; jupyterhub-session-id=s; jupyterhub-hub-login=h; jupyterhub-services=x; _xsrf=2; "
-            f"__Host-{CLIENT_ID}=y; jupyterhub-user-bob=b; {CLIENT_ID}-oauth-state-abc=z; proxyd-login=p"
+            f"__Host-{CLIENT_ID}=y; __Host-jupyterhub-hub-login=l; jupyterhub-user-bob=b; "
+            f"{CLIENT_ID}-oauth-state-abc=z; proxyd-login=p"
         )
         for fields in ((), WEBSOCKET):
             admit = self.assert_admitted(await self.ask(cookie, *fields))

@@ -42,7 +42,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual([b"%d" % number for number in range(gone)], cookies.surplus(attempts), (count, size))
 
     def test_what_no_application_gets(self) -> None:
-        """Ours in both forms, the Hub's, and the logins of other servers; nothing else."""
+        """Ours and the Hub's, in both forms, and the logins of other servers and services; nothing else."""
         cookies = HubCookies(ID, host_prefix=False)
         for name in (
             ID,
@@ -51,6 +51,7 @@ class NameTests(SynchronousTestCase):
             b"__Host-" + ID + b"-oauth-state",
             b"jupyterhub-session-id",
             b"jupyterhub-hub-login",
+            b"__Host-jupyterhub-hub-login",
             b"jupyterhub-services",
         ):
             self.assertIn(name, cookies.hidden(()))
@@ -59,8 +60,9 @@ class NameTests(SynchronousTestCase):
             b"__Host-" + ID + b"-oauth-state-x",
             b"jupyterhub-user-bob",
             b"__Host-jupyterhub-user-bob",
+            b"__Host-service-board",
         ]
-        kept = [b"_xsrf", b"session", b"jupyterhub", b"xjupyterhub-user-bob"]
+        kept = [b"_xsrf", b"session", b"jupyterhub", b"xjupyterhub-user-bob", b"service-board", b"__Host-session"]
         self.assertEqual(cookies.hidden([*more, *kept]) - cookies.hidden(()), set(more))
         self.assertIs(cookies.hidden(kept), cookies.hidden(()))
         self.assertEqual(len(cookies.ours), 4)
