@@ -15,9 +15,7 @@ _DAY = 86400
 _LIFETIME_DAYS = 30
 # Of the Hub itself, on the path of all servers; with `__Host-`, which has no path, its login comes along as well.
 _OF_THE_HUB = frozenset(
-    prefix + name
-    for prefix in (b"", _HOST)
-    for name in (SESSION_ID, b"jupyterhub-hub-login", b"jupyterhub-services")
+    prefix + name for prefix in (b"", _HOST) for name in (SESSION_ID, b"jupyterhub-hub-login", b"jupyterhub-services")
 )
 # And so do those of everybody's servers, and of services.
 _OF_SERVERS = (b"jupyterhub-user-", _HOST + b"jupyterhub-user-", _HOST + b"service-")
