@@ -19,8 +19,9 @@ from proxyd.hub.client import HubPlace
 from proxyd.model.auth import AuthConfig
 from proxyd.option import FilePath, Seconds, Secret, option
 
-# RFC 6265 §4.1.1: a client id is the name of a cookie.
-_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}")
+# RFC 6265 §4.1.1: a client id is the name of a cookie. With what an attempt to log in takes it has to fit into the 4096
+# bytes that browsers keep; the name of a user with 100 letters that are not Latin has 600 in it.
+_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,1000}")
 _PREFIX = re.compile(r"/(?:[!-:<-~]*/)?")  # no `;`, which would end the Path of a cookie
 _TOKEN = re.compile(r"[!-~]+")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -174,7 +175,7 @@ def hub_settings(config: HubAuthConfig, environ: Mapping[str, str], scope: str) 
     client_id = config.client_id or found.text("CLIENT_ID") or (f"service-{service}" if service else "")
     client_id = client_id or found.missing("CLIENT_ID", "client_id")
     if not _COOKIE_NAME.fullmatch(client_id):
-        raise OptionError("has characters that the name of a cookie has not", "client_id")
+        raise OptionError("is too long, or has characters that the name of a cookie has not", "client_id")
     place = hub_place(config, environ)
     callback = config.callback_url or found.text("OAUTH_CALLBACK_URL") or f"{prefix}oauth_callback"
     if not urlsplit(callback).path.startswith(prefix):

@@ -519,6 +519,21 @@ class LoginTests(HubTestCase):
             answer = await self.authenticator.serve(head, PEER, b"/oauth_callback", b"?" + query.encode(), b"")  # type: ignore[misc]
             self.assertEqual(location_of(answer), expected, target)
 
+    async def test_a_long_name(self) -> None:
+        """Of a hundred letters that are not Latin: browsers keep no cookies of more than 4096 bytes."""
+        for client_id in ("jupyterhub-user-" + "%D1%8F" * 100, "x" * 1000):
+            self.hub.client_id = client_id
+            self.authenticator = self.make(
+                {"JUPYTERHUB_CLIENT_ID": client_id, "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "1"}
+            )
+            target = "/user/alice/".ljust(2048, "x")
+            _, cookie = await self.begin(target=target)
+            location, second = await self.begin(f"Cookie: {cookie}", target=target)
+            self.assertLessEqual(max(len(cookie), len(second)), 4096)
+            answer = await self.call_back(self.hub.authorize(location, TOKEN), f"Cookie: {cookie}; {second}")
+            self.assertEqual(location_of(answer), target)
+            self.assert_admitted(await self.ask(f"Cookie: {cookies_of(answer)[-1]}"))
+
     async def test_elsewhere_nobody_is_sent_to_log_in(self) -> None:
         """The cookie would not come there, and the login never end."""
         self.assert_refused(await self.ask(PAGE, target="/other/x"), 403)
@@ -737,6 +752,7 @@ class EnvironmentTests(HubTestCase):
             ({"API_URL": "ftp://x"}, "api_url"),
             ({"API_TOKEN": "a b"}, "api_token"),
             ({"CLIENT_ID": "a;b"}, "client_id"),
+            ({"CLIENT_ID": "a" * 1001}, "client_id"),
             ({"SERVICE_PREFIX": "user"}, "prefix"),
             ({"SERVICE_PREFIX": "/a;b/"}, "prefix"),
             ({"OAUTH_CALLBACK_URL": "/elsewhere"}, "callback_url"),

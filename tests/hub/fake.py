@@ -52,7 +52,7 @@ class FakeHub:
     def __init__(self, case: TestCase) -> None:
         self.tokens: dict[str, dict[str, object]] = {}
         self.codes: dict[str, tuple[str, str]] = {}  # code -> challenge, and token
-        self.secret = SECRET
+        self.secret, self.client_id = SECRET, CLIENT_ID
         self.asked: list[Asked] = []
         self.version = "6.1.1"
         self.say: Callable[[Asked], Any] | None = None
@@ -133,7 +133,7 @@ class FakeHub:
         """A browser goes to `location`, logs in, and gets this query for the way back; the code is good for `token`."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
         assert query["response_type"] == "code", query
-        assert query["client_id"] == CLIENT_ID, query
+        assert query["client_id"] == self.client_id, query
         assert query["code_challenge_method"] == "S256", query
         self._granted += 1
         code = f"code{self._granted}"
@@ -157,7 +157,7 @@ class FakeHub:
         return 200, json.dumps({"version": self.version}).encode()
 
     def _exchange(self, form: dict[str, Any]) -> tuple[int, bytes]:
-        if form.get("client_secret") != self.secret or form.get("client_id") != CLIENT_ID:
+        if form.get("client_secret") != self.secret or form.get("client_id") != self.client_id:
             return 401, b'{"error": "invalid_client"}'
         challenge, token = self.codes.pop(form.get("code", ""), ("", ""))
         made = urlsafe_b64encode(sha256(form.get("code_verifier", "").encode()).digest()).rstrip(b"=").decode()
