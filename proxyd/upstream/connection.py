@@ -168,6 +168,12 @@ class UpstreamConnection(SplicingProtocol):
             self._end()
             self.transport.abortConnection()
 
+    def leave(self) -> None:
+        """End a connection on which nothing is under way; programs complain of one that is cut."""
+        if self._state is not _ENDED:
+            self._end()
+            self.transport.loseConnection()
+
     def detach(self) -> None:
         """Hand the transport over to another protocol."""
         self._end()
@@ -352,7 +358,7 @@ class UpstreamConnection(SplicingProtocol):
     def deadline_passed(self) -> None:
         """The upstream has been silent for too long, or idle for long enough."""
         if self._state is _IDLE:
-            self.close()
+            self.leave()
             return
         try:
             self._fail(ResponseTimeoutError(self._name))

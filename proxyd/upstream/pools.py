@@ -136,7 +136,7 @@ class UpstreamPool:
         """Close the idle connections, and the others when they become idle."""
         self._is_retired = True
         for connection in self._idle.clear():
-            connection.close()
+            connection.leave()
 
     @property
     def idle(self) -> int:
@@ -150,7 +150,7 @@ class UpstreamPool:
         Fails with `ConnectError`, `ConnectTimeoutError` or `UpstreamBusyError`; can be cancelled.
         """
         if self._is_full and (idle := self._idle.take()) is not None:
-            idle.close()  # whoever comes here although there is one wants a fresh one
+            idle.leave()  # whoever comes here although there is one wants a fresh one
         return _Waiter(self, seconds).result if self._is_full else self._dial(seconds)
 
     @property
@@ -176,7 +176,7 @@ class UpstreamPool:
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose exchange is over, or let the next one have it."""
         if self._is_retired or 0 < self._limit < len(self._connections):
-            connection.close()
+            connection.leave()
         elif not self._waiting:
             is_surplus = self._idle.put(connection)
             self.deadlines.set(connection, _SURPLUS_SECONDS if is_surplus else self._idle_seconds)
@@ -214,7 +214,7 @@ class UpstreamPool:
         for waiter in list(self._waiting):
             waiter.deadline_passed()
         for connection in self._idle.clear():
-            connection.close()
+            connection.leave()
 
 
 class _Waiter:

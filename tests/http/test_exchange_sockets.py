@@ -111,6 +111,20 @@ class SocketTests(Exchanging):
             self.assertEqual(b"", first.take(100))
             self.proxy.pools.close()
 
+    def test_idle_connections_are_not_cut(self) -> None:
+        """They end when they have been idle for long enough, and with the pools: a reset would be an error there."""
+        for end in (lambda: self.proxy.advance(61), self.proxy.pools.close):
+            client = self.client()
+            client.send(GET % 1)
+            upstream = self.upstream()
+            self.heard(upstream, b"\r\n\r\n")
+            upstream.send(OK)
+            self.heard(client, b"ok")
+            self.settle()
+            end()
+            wait_for(lambda taken=upstream.take: self.turn() or taken(1) == b"", "the end", interval=0)
+            self.assertFalse(upstream.was_reset)
+
     def test_a_reset_that_a_send_has_met_cuts_the_response(self) -> None:
         """One that would last until its end is not taken for whole, although the kernel tells of a reset only once."""
         for before in (1_000, 50_000):  # read and sent, or spliced
