@@ -186,7 +186,7 @@ class HubAuthenticator:
         ):
             return Answer(403, detail="a page of another origin asks with the cookie of somebody who is logged in")
         hidden = self._cookies.hidden(name for name, _ in cookies)
-        fields, arguments = _HIDDEN[credential.place]
+        fields, arguments = _shown(credential, head)
         return Admit(
             identity=Identity(visitor.name, visitor.kind),
             strip=Strip(
@@ -333,11 +333,17 @@ class HubAuthenticator:
 # What goes no further: what was shown, and what only we may say.
 _FIELDS = USER_INFO.fields
 _ARGUMENTS = USER_INFO.arguments
-_HIDDEN = {
-    "cookie": (_FIELDS, _ARGUMENTS),
-    "field": (_FIELDS | {b"authorization"}, _ARGUMENTS),
-    "url": (_FIELDS, _ARGUMENTS | {b"token"}),
-}
+_FIELDS_WITH_TOKEN = _FIELDS | {b"authorization"}
+_ARGUMENTS_WITH_TOKEN = _ARGUMENTS | {b"token"}
+
+
+def _shown(credential: _Credential, head: RequestHead) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """The fields and arguments that hold `credential`; some programs show it in both ways at once."""
+    if credential.place == "cookie":
+        return _FIELDS, _ARGUMENTS
+    in_field = credential.place == "field" or _token_in_field(head) == credential.token
+    in_query = credential.place == "url" or credential.token in _tokens_in_query(head.target.partition(b"?")[2])
+    return _FIELDS_WITH_TOKEN if in_field else _FIELDS, _ARGUMENTS_WITH_TOKEN if in_query else _ARGUMENTS
 
 
 def _token_in_field(head: RequestHead) -> bytes:
@@ -349,9 +355,15 @@ def _token_in_field(head: RequestHead) -> bytes:
 
 def _token_in_query(query: bytes) -> bytes:
     """The argument `token`, if there is one that could be a token."""
-    arguments = (part.partition(b"=") for part in query.split(b"&"))
-    values = [unquote_to_bytes(value) for name, _, value in arguments if name == b"token"]
+    values = _tokens_in_query(query)
     return values[0] if len(values) == 1 and _TOKEN.fullmatch(values[0]) else b""
+
+
+def _tokens_in_query(query: bytes) -> list[bytes]:
+    if b"token=" not in query:
+        return []
+    arguments = (part.partition(b"=") for part in query.split(b"&"))
+    return [unquote_to_bytes(value) for name, _, value in arguments if name == b"token"]
 
 
 def _session(cookies: _Cookies) -> bytes:

@@ -197,6 +197,13 @@ class TokenTests(HubTestCase):
         admit = self.assert_admitted(await self.ask(f"Authorization: token {TOKEN}"))
         self.assertEqual(admitted_fields([b"authorization: token x", b"A: b"], admit), [b"A: b"])
         self.assertEqual(admitted_query(b"?token=theirs", admit), b"?token=theirs")
+        for allowed in ("", "1"):  # of the two, the one or the other is what lets them in
+            self.authenticator = self.make({"JUPYTERHUB_ALLOW_TOKEN_IN_URL": allowed})
+            query = f"?token={TOKEN}&a=1&token=theirs" if not allowed else f"?token={TOKEN}&a=1"
+            field = f"Authorization: Bearer {TOKEN}"
+            admit = self.assert_admitted(await self.ask(field, target=f"/user/alice/x{query}"))
+            self.assertEqual(admitted_fields([field.encode()], admit), [])
+            self.assertEqual(admitted_query(query.encode(), admit), b"?a=1")
         cookie = await self.log_in()
         admit = self.assert_admitted(await self.ask(cookie, "Authorization: Bearer of-the-application"))
         kept = [b"Authorization: Bearer of-the-application"]
