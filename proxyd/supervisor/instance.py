@@ -291,10 +291,10 @@ class Instance:
         if hold:
             await sleep(self._clock, hold)
         places = self._around.places
-        if self._place is not None and not (self.spec.port or self.spec.unix_socket):
+        if self._place is not None and not (self.spec.port or isinstance(self.spec.unix_socket, str)):
             try:
                 places.check(self._place)
-            except PlaceError:  # somebody else has our port by now
+            except PlaceError:  # somebody else has our port by now, or has taken our directory away
                 self._free_place()
         if self._place is None:
             self._place = places.choose(self.spec)

@@ -31,6 +31,7 @@ class Places:
         self._watcher = watcher
         self._ports: set[int] = set()
         self._directories: dict[str, str] = {}
+        self._owners: dict[str, int] = {}  # of the directories
 
     def choose(self, spec: ServerSpec) -> Place:
         """A place for one instance of `spec`; what is chosen freely belongs to it until `release`.
@@ -50,9 +51,11 @@ class Places:
     def check(self, place: Place) -> None:
         """Make sure that nobody listens there; a socket file that nobody listens on is removed.
 
-        Raises `PlaceError`.
+        Raises `PlaceError`, also when a directory that was made for it is gone: what tidies up takes those away that
+        nobody has used for some days.
         """
         if place.socket:
+            self._check_directory(place.socket)
             _check_socket(place.socket)
         elif not _is_free(place.port):
             raise PlaceError(f"port {place.port} is taken by another program")
@@ -62,6 +65,7 @@ class Places:
         self._ports.discard(place.port)
         directory = self._directories.pop(place.socket, None)
         if directory is not None:
+            self._owners.pop(directory, None)
             shutil.rmtree(directory, ignore_errors=True)
             self._watcher.remove_directory(directory)
 
@@ -84,10 +88,22 @@ class Places:
             if user and os.geteuid() == 0:
                 owner = pwd.getpwnam(user)
                 os.chown(directory, owner.pw_uid, owner.pw_gid)
+            self._owners[directory] = os.lstat(directory).st_uid
         except (PlaceError, KeyError, OSError) as error:
             self.release(Place(0, path))
             raise error if isinstance(error, PlaceError) else PlaceError(f"there is no user {user}") from None
         return Place(0, path)
+
+    def _check_directory(self, socket_path: str) -> None:
+        directory = self._directories.get(socket_path)
+        if directory is None:
+            return
+        try:
+            status = os.lstat(directory)
+        except OSError as error:
+            raise PlaceError(f"{directory}: {error.strerror}") from None
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != self._owners[directory]:
+            raise PlaceError(f"{directory} is not the one that was made")
 
     def _any_port(self) -> int:
         for _ in range(_MAX_ATTEMPTS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import time
@@ -321,6 +322,25 @@ class PlaceTests(SupervisorCase):
         self.assertEqual((await supervisor.lease("app")).place, lease.place)
         await supervisor.shutdown()
         self.assertFalse(directory.exists())
+
+    async def test_a_private_directory_that_is_gone_is_made_anew(self) -> None:
+        """Whoever tidies up has taken it away; what somebody else has put in its place is not used."""
+        supervisor = self.supervise(
+            app=ServerSpec(command=program(place="{unix_socket}"), unix_socket=True, ready=READY)
+        )
+        places = {(await supervisor.lease("app")).place}
+        for put_back in (lambda path: None, lambda path: path.write_text("")):
+            await supervisor.stop("app")
+            directory = Path((supervisor.status("app")[0].place or Place(0)).socket).parent
+            shutil.rmtree(directory)
+            put_back(directory)
+            lease = await supervisor.lease("app")
+            self.assertTrue(fetch(lease.place))
+            self.assertFalse(directory.is_dir())
+            directory.unlink(missing_ok=True)
+            places.add(lease.place)
+        self.assertEqual(len(places), 3)
+        self.assertEqual(stat.S_IMODE(Path(lease.place.socket).parent.stat().st_mode), 0o700)
 
     async def test_a_stale_socket_is_removed(self) -> None:
         """Only if it is a socket, and nobody accepts on it."""
