@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from proxyd.errors import ConfigError, Problem
 _SECTION = "ServerProxy"
 _NAMES = frozenset({"servers", "host_allowlist", "host_whitelist", "non_service_rewrite_response"})
 _DICTS = frozenset({"servers", "environment", "mappath", "request_headers_override"})
+_LISTS = dict.fromkeys(("host_allowlist", "host_whitelist"), ("localhost", "127.0.0.1"))  # what is added to
 _BASE_NAMES = ("jupyter_config", "jupyter_notebook_config", "jupyter_server_config")  # what comes later wins
 
 
@@ -157,7 +158,7 @@ class _Section:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self.values.setdefault(name, {} if name in _DICTS else _Addable())
+        return self.values.setdefault(name, {} if name in _DICTS else _Addable(_LISTS.get(name, ())))
 
     def __setattr__(self, name: str, value: object) -> None:
         self.values[name] = value
@@ -165,6 +166,10 @@ class _Section:
 
 class _Addable(list[Any]):
     """What nobody has set yet: may be treated as a list or as a dict."""
+
+    def prepend(self, items: Iterable[Any]) -> None:
+        """Put `items` in front, as Jupyter has it."""
+        super().__setitem__(slice(0), items)
 
     def update(self, *_: object, **__: object) -> None:
         """Take more of a dict; as no setting that matters is one, it is forgotten."""

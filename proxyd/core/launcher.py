@@ -83,7 +83,7 @@ def server_cards(
         cards.append(
             Card(
                 title=entry.title or name,
-                url=base_url + path_info(name, spec),
+                url=base_url + path_info(name, spec).lstrip("/"),  # `//` would be another host
                 category=entry.category,
                 icon=icon_url(name, base_url) if entry.icon_path else "",
                 name=name if state else "",

@@ -61,6 +61,17 @@ load_subconfig("more.py")
         file = self.write("a.py", "c.ServerProxy.servers.update(one={'port': 1})")
         self.assertEqual({"servers": {"one": {"port": 1}}}, dict(read_jupyter_config([file]).values))
 
+    def test_hosts_can_be_added_one_by_one(self) -> None:
+        """To those that there are if nobody says anything."""
+        for line, hosts in (
+            ("c.ServerProxy.host_allowlist.append('db')", ["localhost", "127.0.0.1", "db"]),
+            ("c.ServerProxy.host_whitelist.extend(['db', 'x'])", ["localhost", "127.0.0.1", "db", "x"]),
+            ("c.ServerProxy.host_allowlist.prepend(['db'])", ["db", "localhost", "127.0.0.1"]),
+            ("c.ServerProxy.host_allowlist = ['db']; c.ServerProxy.host_allowlist.append('x')", ["db", "x"]),
+        ):
+            values = read_jupyter_config([self.write("a.py", line)]).values
+            self.assertEqual([hosts], list(values.values()), line)
+
     def test_later_files_win(self) -> None:
         """Of servers it is each for itself, of everything else the whole value; JSON counts as Python does."""
         servers = {"one": {"port": 1}, "two": {"port": 2}}

@@ -76,6 +76,12 @@ class CardTests(SynchronousTestCase):
         self.assertEqual([True, True, False], [card.new_tab for card in cards])
         self.assertEqual(["", "/b/server-proxy/icon/grp/%C3%A4%20app", ""], [card.icon for card in cards])
 
+    def test_a_card_never_leads_to_another_host(self) -> None:
+        """Some packages begin `path_info` with a slash."""
+        for path_info in ("/lab/x", "//lab/x"):
+            spec = ServerSpec(port=Port(1), launcher_entry=LauncherEntry(path_info=path_info))
+            self.assertEqual(["/lab/x"], [card.url for card in server_cards({"a": spec}, {}, "/")])
+
     def test_the_state_is_that_of_the_best_instance(self) -> None:
         """What proxyd does not manage has none."""
         statuses = {
