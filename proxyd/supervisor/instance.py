@@ -303,6 +303,7 @@ class Instance:
             make = partial(make_command, self.spec, self._label, self._place, self._around)
             self._command = await in_thread(self._around.reactor, make)
         if self._command.argv:
+            await self._await_tenant(self._place)
             places.check(self._place)
             self._child = self._make_child(self._command)
             if not await wait_until_ready(
@@ -311,6 +312,16 @@ class Instance:
                 return  # the deadline of the start comes now, if it has not come yet
         self._try = None
         self._happen(self._life.answered)
+
+    async def _await_tenant(self, place: Place) -> None:
+        """Wait until another of our servers that is ending has left `place`; after a reload it may have been its own.
+
+        Raises `PlaceError` if it stays.
+        """
+        while (tenant := self._around.places.tenants.get(str(place))) is not None:
+            if tenant.state != "stopping":
+                raise PlaceError(f"{place} is taken by server {tenant.name}")
+            await tenant.stop()
 
     def _make_child(self, command: Command) -> Child:
         self._start_count += 1
@@ -321,6 +332,7 @@ class Instance:
             self._output.tell_command(command.argv)
         child = Child(self._around.reactor, command, self._output, exited=self._child_exited, ended=self._child_ended)
         self._around.watcher.add_group(child.pid)
+        self._around.places.tenants[str(self._place)] = self
         return child
 
     def _attempt_failed(self, failure: Failure) -> None:
@@ -415,6 +427,7 @@ class Instance:
         child, self._child = self._child, None
         if child is not None:
             self._around.watcher.remove_group(child.pid)
+            self._around.places.tenants.pop(str(self._place), None)
 
     async def _clear(self, number: int, grace: float) -> None:
         """End everything that belongs to the child, and tell the machine."""

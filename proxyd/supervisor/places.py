@@ -11,11 +11,15 @@ import stat
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from proxyd.errors import ProxydError
 from proxyd.model.servers import Place, ServerSpec
 from proxyd.model.upstream import MAX_SOCKET_PATH
 from proxyd.supervisor.watcher import Watcher
+
+if TYPE_CHECKING:
+    from proxyd.supervisor.instance import Instance
 
 _MAX_ATTEMPTS = 100  # ports of the system's choice that others of ours have
 
@@ -25,11 +29,15 @@ class PlaceError(ProxydError):
 
 
 class Places:
-    """Chooses places, no two alike, and takes the directories away that it made."""
+    """Chooses places, no two alike, and takes the directories away that it made.
+
+    `tenants` are those whose processes are there, by the place as text.
+    """
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._ports: set[int] = set()
+        self.tenants: dict[str, Instance] = {}
         self._directories: dict[str, str] = {}
         self._owners: dict[str, int] = {}  # of the directories
 

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import attrs
 from twisted.internet.task import Clock
 
 from proxyd.errors import ServerStartError, UnknownServerError
@@ -336,6 +337,22 @@ class ReplaceTests(SupervisorCase):
         lease = await supervisor.lease("app")
         self.assertTrue(fetch(lease.place).endswith("new"))
         self.assertEqual(lease.spec.environment, {"SAID": "new"})
+
+    async def test_a_port_goes_from_one_server_to_another(self) -> None:
+        """The new one waits until the old one has ended; as long as that is used, the error tells who has the port."""
+        stubborn = ServerSpec(command=program("--ignore-signals"), port=Port(free_port()), stop_grace=Seconds(0.3))
+        supervisor = self.supervise(old=stubborn)
+        supervisor.begin()
+        used = await supervisor.lease("old")
+        supervisor.replace({"new": attrs.evolve(stubborn, start="eager", environment={"SAID": "new"})})
+        error = await self.assert_fails(supervisor.lease("new"), ServerStartError)
+        self.assertIn(f"port {stubborn.port} is taken by server old", str(error))
+        used.release()
+        lease = await supervisor.lease("new")
+        self.assertTrue(fetch(lease.place).endswith("new"))
+        lease.release()
+        supervisor.replace({"last": attrs.evolve(stubborn, start="eager")})
+        await until(lambda: supervisor.status("last")[0].state == "ready", "the eager one is ready")
 
     async def test_another_base_url_changes_everything(self) -> None:
         """Each server is restarted with it after its last lease."""
