@@ -14,7 +14,7 @@ import attrs
 
 from proxyd.auth.hubsettings import HubAuthConfig
 from proxyd.compat.standalone import Traits
-from proxyd.config.hub import hub_listener, service_prefix
+from proxyd.config.hub import EVERYBODY, hub_listener, service_prefix
 from proxyd.core.calls import call_by_name
 from proxyd.core.checkout import Checkout, CheckoutError, folder_of, masked
 from proxyd.core.conda import CondaEnvironment
@@ -250,7 +250,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         timeouts=Timeouts(response=timeout, idle=timeout),
         route_defaults=_route_defaults(options, environ),
         # Only the proxy of the Hub reaches us, and it says who the client is; nobody's identity depends on it.
-        trusted_proxies=(Network("0.0.0.0/0"), Network("::/0"), Network("unix")),
+        trusted_proxies=tuple(map(Network, EVERYBODY)),
         log=LogSettings(level=level, access="combined" if level in {"debug", "info"} else "off"),
         drain_seconds=_DRAIN_SECONDS,
     )

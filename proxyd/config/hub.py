@@ -8,6 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from proxyd.errors import OptionError
 
+EVERYBODY = ("0.0.0.0/0", "::/0", "unix")
+"""All peers, as proxies that are trusted."""
+
 _TLS = ("JUPYTERHUB_SSL_KEYFILE", "JUPYTERHUB_SSL_CERTFILE", "JUPYTERHUB_SSL_CLIENT_CA")
 
 
@@ -67,6 +70,9 @@ def under_hub(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[s
         told["auth"] = {"kind": "jupyterhub"}
     if environ.get("JUPYTERHUB_SERVICE_URL"):
         told["listeners"] = [hub_listener(environ, 0)]
+        if document.get("listeners") is None:
+            # There only the proxy of the Hub reaches us, from another machine perhaps, and it says who the client is.
+            told["trusted_proxies"] = list(EVERYBODY)
     if environ.get("JUPYTERHUB_DEFAULT_URL"):
         told["default_url"] = environ["JUPYTERHUB_DEFAULT_URL"]
     # Every user of the machine has one of us, and they would quarrel for its port.

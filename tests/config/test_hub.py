@@ -31,11 +31,15 @@ class DocumentTests(SynchronousTestCase):
     """Options of a file, under a Hub."""
 
     def test_the_hub_says_what_the_file_does_not(self) -> None:
-        """Prefix, listener and login; there is no REST API, whose port all users of a machine would want."""
+        """Prefix, listener and login, and that its proxy knows the client; there is no REST API.
+
+        All users of a machine would want its port.
+        """
         self.assertEqual(
             {
                 "base_url": "/user/dan/",
                 "listeners": [{"kind": "http", "address": "127.0.0.1", "port": 24010}],
+                "trusted_proxies": ["0.0.0.0/0", "::/0", "unix"],
                 "auth": {"kind": "jupyterhub"},
                 "api": "off",
             },
@@ -54,6 +58,7 @@ class DocumentTests(SynchronousTestCase):
         }
         self.assertEqual(document, under_hub(document, HUB | {"JUPYTERHUB_DEFAULT_URL": "/lab"}))
         self.assertEqual("/user/dan/", under_hub({"base_url": None}, HUB)["base_url"])
+        self.assertEqual([], under_hub({"trusted_proxies": []}, HUB)["trusted_proxies"])
         self.assertNotIn("auth", under_hub({"route_defaults": {"auth": {"kind": "anonymous"}}}, HUB))
         self.assertIn("auth", under_hub({"route_defaults": {}}, HUB))
 
@@ -73,7 +78,9 @@ class DocumentTests(SynchronousTestCase):
         for environ in ({}, {"JUPYTERHUB_SERVICE_PREFIX": "/user/dan/"}, {"JUPYTERHUB_API_TOKEN": "x"}):
             self.assertFalse(is_under_hub(environ))
             self.assertEqual({"start_page": False}, under_hub({"start_page": False}, environ))
-        self.assertNotIn("listeners", under_hub({}, HUB | {"JUPYTERHUB_SERVICE_URL": ""}))
+        self.assertEqual(
+            {"base_url", "auth", "api"}, set(under_hub({}, HUB | {"JUPYTERHUB_SERVICE_URL": ""})), "no listener"
+        )
 
     def test_a_url_that_is_none_is_refused(self) -> None:
         """And the variable is named."""
@@ -96,6 +103,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(HubAuthConfig(), config.auth)
         self.assertEqual((HttpConfig(port=24010),), config.listeners)  # type: ignore[arg-type]
         self.assertIsNone(config.api)
+        self.assertEqual(("0.0.0.0/0", "::/0", "unix"), config.trusted_proxies)
 
     def test_a_file(self) -> None:
         """Its options come on top."""
