@@ -123,8 +123,11 @@ class HubAuthenticator:
             target = regular_target(head.target, self._prefix)
             if target is not None:
                 # A cookie for the regular path is not sent for another spelling: the login would never end.
-                status = 302 if target.partition(b"?")[0] == path + b"/" else 301
-                return Answer(status, (b"Location: " + target,), b"")
+                regular = target.partition(b"?")[0]
+                status = 302 if regular == path + b"/" else 301
+                # The Hub itself has another spelling for some names, and looks for its version in this answer then.
+                told = (self._version_field(),) if regular == self._prefix + b"api" else ()
+                return Answer(status, (b"Location: " + target, *told), b"")
         found = self._identify(credentials, _session(cookies))
         if not isinstance(found, Deferred):
             return self._decide(found, head, peer, path, cookies)
@@ -237,10 +240,13 @@ class HubAuthenticator:
         """The Hub waits for this answer to its own start of us, so it cannot be asked anything."""
         fields = (
             b"Content-Type: application/json",
-            b"X-JupyterHub-Version: " + self._version.encode(),
+            self._version_field(),
             _NOT_CACHED,
         )
         return Answer(200, fields, b'{"version": "%b"}' % self._version.encode())
+
+    def _version_field(self) -> bytes:
+        return b"X-JupyterHub-Version: " + self._version.encode()
 
     def _learn_version(self) -> None:
         learning = Deferred.fromCoroutine(self._ask_version())

@@ -54,9 +54,12 @@ class HubProbe(StreamingResource):
     def render_streaming(self, request: Request) -> None:
         """Answer, whatever else is going on."""
         request.kind = "health"
-        version = self._version().encode()
-        body = b'{"version": "%b"}\n' % version
-        request.answer(200, [_JSON, b"Cache-Control: no-store", b"X-JupyterHub-Version: " + version], body)
+        body = b'{"version": "%b"}\n' % self._version().encode()
+        request.answer(200, [_JSON, b"Cache-Control: no-store", self.version_field()], body)
+
+    def version_field(self) -> bytes:
+        """What the Hub looks for in the answer, whatever it is otherwise."""
+        return b"X-JupyterHub-Version: " + self._version().encode()
 
 
 class DoorResource(StreamingResource):
@@ -81,9 +84,11 @@ class DoorResource(StreamingResource):
         if request.method in _SEEN and not request.head.upgrade:
             target = regular_target(request.path + request.query, self._prefix)
             if target is not None:
-                is_bare = not request.path.endswith(b"/") and target.partition(b"?")[0] == self._prefix
+                regular = target.partition(b"?")[0]
+                is_bare = not request.path.endswith(b"/") and regular == self._prefix
                 request.kind = "resource"
-                request.answer(302 if is_bare else 301, [b"Location: " + target])
+                told = [self._probe.version_field()] if regular == self._probe_path else []
+                request.answer(302 if is_bare else 301, [b"Location: " + target, *told])
                 return
             if request.path == self._probe_path and not _shows_something(request) and self._is_ours():
                 self._probe.render_streaming(request)

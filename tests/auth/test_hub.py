@@ -689,6 +689,14 @@ class HealthTests(HubTestCase):
         self.assert_refused(await self.ask(f"Authorization: token {STRANGER}", target="/user/alice/api"), 403)
         self.assert_admitted(await self.ask(f"Authorization: token {TOKEN}", target="/user/alice/api"))
 
+    async def test_another_spelling(self) -> None:
+        """The HTTP client of the Hub writes some names in its own way, and the version is looked for all the same."""
+        prefix = "/user/a%2Cb/"
+        self.authenticator = self.make({"JUPYTERHUB_SERVICE_PREFIX": prefix, "JUPYTERHUB_OAUTH_CALLBACK_URL": ""})
+        for target, expected in (("/user/a,b/api", [b"X-JupyterHub-Version: 6.1.1"]), ("/user/a,b/x", [])):
+            answer = self.assert_refused(await self.ask(target=target), 301)
+            self.assertEqual([b"Location: " + target.replace(",", "%2C").encode(), *expected], list(answer.fields))
+
     async def test_the_version_is_that_of_the_hub(self) -> None:
         """Once it has told it; nothing else of it is believed."""
         for said, expected in (("5.4.1", b"5.4.1"), ("evil\x01", b"6.1.1"), ("7.0.0b1", b"7.0.0b1")):

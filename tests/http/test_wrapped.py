@@ -93,6 +93,10 @@ class DoorTests(WrappedCase):
             self.assertIn(b"app ", self.ask(f"/user/a@b/{target}", field))
         self.is_ours = False
         self.assertIn(b"app /user/a@b/api", self.ask("/user/a@b/api"))
+        for target, count in ("/user/a%40b/api", 1), ("/user/a%40b/x", 0):  # its HTTP client spells some names so
+            answer = self.ask(target)
+            self.assertIn(b"HTTP/1.1 301 ", answer)
+            self.assertEqual(count, answer.count(b"\r\nX-JupyterHub-Version: 6.0.0\r\n"))
 
 
 class PreparedTests(WrappedCase):
