@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
@@ -35,6 +35,7 @@ _MAX_PORT = 65535
 _FOREIGN = re.compile(r"--[A-Z][A-Za-z0-9]*\.[A-Za-z_][A-Za-z0-9_.]*(?:=.*)?", re.DOTALL)
 _IGNORED = ("--NotebookApp.allow_origin",)
 _ORIGIN_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
+_PRINTED = "".join(map(chr, range(ord("!"), ord("~") + 1)))  # what a path is written with, escapes included
 _ALL_ADDRESSES = frozenset({"", "*", "0.0.0.0"})
 TOKENS = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
 """Variables that hold the Hub's token; the second one is its old name."""
@@ -271,11 +272,10 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
 
 
 def _prefix(options: WrapOptions, environ: Mapping[str, str]) -> str:
-    """The path that is served, with a slash at both ends."""
-    if options.base_url is None:
-        return service_prefix(environ)
-    path = options.base_url.strip("/")
-    return f"/{path}/" if path else "/"
+    """The path that is served, with a slash at both ends, and with escapes for what has to have them."""
+    given = options.base_url
+    path = service_prefix(environ).strip("/") if given is None else given.strip("/")
+    return quote(f"/{path}/", safe=_PRINTED, errors="surrogateescape") if path else "/"
 
 
 def _values(options: WrapOptions, environ: Mapping[str, str], cwd: str, prefix: str) -> dict[str, str]:

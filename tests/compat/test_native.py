@@ -270,6 +270,8 @@ class PlaceTests(SynchronousTestCase):
             ((), {"JUPYTERHUB_SERVICE_PREFIX": None}, "/"),
             (("--base-url", "/x"), {}, "/x/"),
             (("--base-url", ""), {}, "/"),
+            (("--base-url", "/ü x%20"), {}, "/%C3%BC%20x%20/"),
+            ((), {"JUPYTERHUB_SERVICE_PREFIX": "/user/ü"}, "/user/%C3%BC/"),
         ):
             self.assertEqual(prefix, setup_of(*words, "a", **changed).config.base_url)  # type: ignore[arg-type]
 
