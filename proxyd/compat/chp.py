@@ -249,7 +249,7 @@ def _server_tls(options: ChpOptions, prefix: str, passphrase: str) -> ServerTlsS
     )
     return ServerTlsSettings(
         certificates=(own,),
-        client_ca=FilePath(given("ca") or ""),
+        client_ca=FilePath(given("ca") or "" if given("request_cert") else ""),
         # Asking means requiring, as in CHP, whatever --ssl-reject-unauthorized says.
         client_certificates="required" if given("request_cert") else "none",
         minimum_version=least,

@@ -9,16 +9,13 @@ from proxyd.model.auth import AuthConfig
 from proxyd.model.settings import Config
 
 
-def check_environment(config: Config, environ: Mapping[str, str]) -> None:
-    """Refuse an `auth` that lacks something which is neither in its section nor in `environ`.
-
-    Raises `OptionError`.
-    """
+def lacks(config: Config, environ: Mapping[str, str]) -> Iterator[OptionError]:
+    """An error for each `auth` that lacks something which is neither in its section nor in `environ`."""
     for section, path in _sections(config):
         try:
             section.check(environ)
         except OptionError as error:
-            raise OptionError(str(error), *path, *error.path) from None
+            yield OptionError(str(error), *path, *error.path)
 
 
 def _sections(config: Config) -> Iterator[tuple[AuthConfig, tuple[str | int, ...]]]:

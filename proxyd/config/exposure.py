@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from proxyd.core.exposure import exposed
 from proxyd.errors import OptionError
 from proxyd.model.settings import Config
 
 
-def check_exposure(config: Config) -> None:
-    """Refuse servers and ports on a listener that anybody may reach: in Jupyter such things live behind a login.
-
-    Raises `OptionError`.
-    """
+def exposures(config: Config) -> Iterator[OptionError]:
+    """An error for servers, and for ports, on a listener that anybody may reach: in Jupyter a login is before them."""
     if config.allow_anonymous:
         return
     public = (section for section in config.listeners if not getattr(section, "socket", ""))
@@ -24,7 +23,7 @@ def check_exposure(config: Config) -> None:
         (config.ports.enabled, "the ports of this machine", ("ports", "enabled")),
     ):
         if is_there and addresses:
-            raise OptionError(
+            yield OptionError(
                 f"the listener on {addresses[0]} would let everybody use {what}; `auth` asks who it is, and "
                 "`allow_anonymous: true` lets everybody",
                 *path,

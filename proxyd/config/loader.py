@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from proxyd.config.environment import check_environment
-from proxyd.config.exposure import check_exposure
+from proxyd.config.environment import lacks
+from proxyd.config.exposure import exposures
 from proxyd.config.functions import find_function
 from proxyd.config.hub import under_hub
+from proxyd.config.listening import double_listeners
 from proxyd.config.types import EnvironmentText, Path_, dotted, faults_in, make_converter
 from proxyd.core.posted import RESERVED
 from proxyd.errors import ConfigError, OptionError, Problem
@@ -100,6 +101,7 @@ class _Document:
         self._values: dict[Path_, yaml.Mark] = {}
         self._functions: dict[Path_, str] = {}
         self._merged: dict[yaml.Node, _Pairs] = {}
+        self._open: set[yaml.Node] = set()  # those around the one that is being read
 
     def read(self, path: Path) -> None:
         try:
@@ -194,18 +196,26 @@ class _Document:
             return None
         if not self._is_untagged(loader, node, path):
             return None
+        if isinstance(node, yaml.ScalarNode):
+            return self._expand(node, path) if node.tag in _TEXT_TAGS else loader.construct_object(node)
+        if node in self._open:
+            self._problems.append(_problem("holds itself", path[:3], node.start_mark))
+            return None
+        self._open.add(node)
+        try:
+            return self._plain_collection(loader, node, path)
+        finally:
+            self._open.remove(node)
+
+    def _plain_collection(self, loader: Yaml12Loader, node: yaml.CollectionNode, path: Path_) -> Any:
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             self._merge(loader, mapping, node, path)
             return mapping
-        if isinstance(node, yaml.SequenceNode):
-            if len(path) > _MAX_DEPTH:
-                self._problems.append(_problem("is nested too deeply", path[:3], node.start_mark))
-                return []
-            return [self._plain(loader, item, (*path, index)) for index, item in enumerate(node.value)]
-        if node.tag in _TEXT_TAGS:
-            return self._expand(node, path)
-        return loader.construct_object(node)
+        if len(path) > _MAX_DEPTH:
+            self._problems.append(_problem("is nested too deeply", path[:3], node.start_mark))
+            return []
+        return [self._plain(loader, item, (*path, index)) for index, item in enumerate(node.value)]
 
     def _is_untagged(self, loader: Yaml12Loader, node: yaml.Node, path: Path_) -> bool:
         """Whether the tag of `node` is the one that it has without being given any; text may be tagged as such."""
@@ -251,8 +261,9 @@ class _Document:
         config = None
         try:
             config = converter.structure(self._data, Config)
-            check_exposure(config)
-            check_environment(config, self._environ)
+            errors = [*exposures(config), *double_listeners(config), *lacks(config, self._environ)]
+            if errors:
+                raise ExceptionGroup("", errors)
         except Exception as error:  # noqa: BLE001  # cattrs wraps whatever went wrong, each with its path
             broken = {(problem.line, problem.column, problem.file) for problem in self._problems}
             for fault in faults_in(error):

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from urllib.parse import unquote
 
 import attrs
 from cattrs import Converter
@@ -62,7 +63,9 @@ URL_PATH = re.compile(r"/[!-~]*")
 NUMBER_RANGES = re.compile(r"[0-9]{1,10}(?:-[0-9]{1,10})?(?:,[0-9]{1,10}(?:-[0-9]{1,10})?)*")
 SERVER_NAME = re.compile(r"[^/\s?#%]+(?:/[^/\s?#%]+)*")
 PORT_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})")
-ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/\S*")
+ROUTE_KEY = re.compile(r"(?:(?:\*\.)?[^/\s*]+)?/(?:\S(?:[\S ]*\S)?)?")
+_PORT_BEHIND = re.compile(r"(?:\A[^:]*|\]):[0-9]*\Z")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 SHORT_FORMS: Mapping[type, str] = {RouteSpec: "upstream", RelaySettings: "kind"}
 """Sections that may be written as the text of one option alone, and which option that is."""
@@ -508,7 +511,39 @@ def read_route_key(value: Any) -> RouteKey:
     text = read_text(value)
     if not ROUTE_KEY.fullmatch(text):
         raise OptionError("a route is /prefix or host/prefix; a host alone ends with /")
+    if "${" in text:
+        raise OptionError("a variable stands in a value only")
+    host, slash, path = text.partition("/")
+    _check_host_of_route(host.removeprefix("*."))
+    _check_path_of_route(slash + path)
     return RouteKey(text)
+
+
+def _check_host_of_route(host: str) -> None:
+    """Refuse what no request has as its host."""
+    if host.endswith(":"):
+        raise OptionError("a route has no scheme: /prefix or host/prefix")
+    if _PORT_BEHIND.search(host):
+        raise OptionError("the host of a route has no port: it is the same on each listener")
+    bare = host.removesuffix(".").lower()
+    if ":" in bare and (bare[0], bare[-1]) != ("[", "]"):
+        raise OptionError(f"an IPv6 address has brackets around it: [{bare}]/")
+    bare = bare[1:-1] if bare[:1] == "[" else bare
+    if bare and bare != (asked := canonical_host(bare)):
+        raise OptionError(f"the host {bare} is {asked} in requests, and has to be so here")
+
+
+def _check_path_of_route(path: str) -> None:
+    """Refuse what no request has as its path, decoded and without dot segments."""
+    segments = path.split("/")
+    if not {"?", "#"}.isdisjoint(path):
+        raise OptionError("a prefix is a path: without query and fragment")
+    if _ESCAPE.search(path):
+        raise OptionError(f"paths are compared decoded: write {unquote(path)}")
+    if not {".", ".."}.isdisjoint(segments):
+        raise OptionError("requests come without dot segments")
+    if segments[-1] in ("*", "**"):
+        raise OptionError(f"a prefix leads to all that is below it: write {'/'.join(segments[:-1]) or '/'}")
 
 
 def read_network(value: Any) -> Network:

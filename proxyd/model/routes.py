@@ -69,6 +69,8 @@ class HeaderChanges:
             check_field(name, value, "set", name)
         for index, name in enumerate(self.remove or ()):
             check_field(name, "", "remove", index)
+            if name.lower() == "host":
+                raise OptionError("a request has a Host; `change_origin` sends the upstream's own", "remove", index)
 
 
 @attrs.frozen(kw_only=True)

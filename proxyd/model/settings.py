@@ -162,6 +162,15 @@ class Limits:
         "different ways; `lenient` drops the fragment and passes the others.",
     )
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would refuse every request; only where the help says so is 0 no limit.
+
+        Raises `OptionError`.
+        """
+        for name in ("request_line", "header_line", "headers", "header_count", "chunk_line"):
+            if not getattr(self, name):
+                raise OptionError("0 would let no request through", name)
+
 
 @attrs.frozen(kw_only=True)
 class ErrorSettings:

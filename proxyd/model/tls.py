@@ -56,6 +56,8 @@ class ServerTlsSettings:
             raise OptionError("there is neither a certificate nor a directory of them", "certificates")
         if self.minimum_version > self.maximum_version:
             raise OptionError("is above maximum_version", "minimum_version")
+        if self.client_ca and self.client_certificates == "none":
+            raise OptionError("nobody is asked for a certificate: `client_certificates` is none", "client_ca")
 
 
 @attrs.frozen(kw_only=True)

@@ -258,8 +258,17 @@ def _chooser(by_name: dict[str, ssl.SSLContext]) -> object:
 
 def _use(context: ssl.SSLContext, certificate: str, key: str, passphrase: str = "") -> None:
     with _reporting(certificate, key):
-        # An empty passphrase, not none: OpenSSL would ask for it on the terminal.
-        context.load_cert_chain(certificate, key or None, password=passphrase)
+        try:
+            # An empty passphrase, not none: OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(certificate, key or None, password=passphrase)
+        except ssl.SSLError as error:
+            if error.reason:
+                raise
+            # OpenSSL says nothing but `PEM lib`.
+            if b"ENCRYPTED" not in Path(key or certificate).read_bytes():
+                raise ValueError("that is no certificate with its key") from None
+            words = "the passphrase is wrong" if passphrase else "the key has a passphrase, and none is given"
+            raise ValueError(words) from None
 
 
 def _trust(context: ssl.SSLContext, bundle: str) -> None:

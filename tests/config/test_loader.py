@@ -322,6 +322,93 @@ class ProblemTests(SynchronousTestCase):
             "f:10:9: routes.*/: a route is /prefix or host/prefix; a host alone ends with /",
         )
 
+    def test_keys_that_no_request_has_are_refused(self) -> None:
+        """Whoever writes a URL, a wildcard or a variable is told, and does not wait for the first 404."""
+        self.assert_problems(
+            """\
+            routes:
+              https://a.test/: http://h
+              a.test:80/: http://h
+              "*.bücher.test/": http://h
+              /a/*: http://h
+              /b?c: http://h
+              /d%20e: http://h
+              /f/../g: http://h
+              /${A}: http://h
+            """,
+            "f:2:20: routes.https://a.test/: a route has no scheme: /prefix or host/prefix",
+            "f:3:15: routes.a.test:80/: the host of a route has no port: it is the same on each listener",
+            "f:4:21: routes.*.bücher.test/: the host bücher.test is xn--bcher-kva.test in requests, and has to "
+            "be so here",
+            "f:5:9: routes./a/*: a prefix leads to all that is below it: write /a",
+            "f:6:9: routes./b?c: a prefix is a path: without query and fragment",
+            "f:7:11: routes./d%20e: paths are compared decoded: write /d e",
+            "f:8:12: routes./f/../g: requests come without dot segments",
+            "f:9:10: routes./${A}: a variable stands in a value only",
+        )
+
+    def test_all_checks_of_the_whole_are_told_together(self) -> None:
+        """What nothing but the whole configuration tells comes at once, too."""
+        problems = problems_of(
+            """\
+            listeners: [{kind: http, address: "*"}, {kind: http}]
+            servers: {a: {command: [a]}}
+            ports: {enabled: true}
+            """
+        )
+        self.assertEqual(
+            ["f:1:41: listeners[1]", "f:2:10: servers", "f:3:18: ports.enabled"],
+            [": ".join(problem.split(": ")[:2]) for problem in problems],
+        )
+
+    def test_two_listeners_at_one_place_are_refused(self) -> None:
+        """The system would say that the address is in use, and not that it is by proxyd itself."""
+        self.assert_problems(
+            """\
+            listeners:
+              - {kind: http, port: 8001}
+              - {kind: http, address: "::1", port: 80}
+              - {kind: http, address: "", port: 80}
+              - {kind: http, socket: s}
+              - {kind: redirect, socket: ./a/../s}
+            metrics: {port: 8001}
+            """,
+            "f:2:5: listeners[0]: the API listens on port 8001 already",
+            "f:4:5: listeners[2]: listeners[1] listens on port 80 already",
+            "f:6:5: listeners[4]: listeners[3] listens on a/../s already",
+            "f:7:10: metrics: the API listens on port 8001 already",
+        )
+        parse(
+            """
+            api: off
+            listeners:
+              - {kind: http, port: 8001}
+              - {kind: http, port: 0}
+              - {kind: http, port: 0}
+              - {kind: http, address: 127.0.0.2, port: 8001}
+              - {kind: http, address: 0.0.0.0, port: 80}
+              - {kind: http, address: "::1", port: 80}
+              - {kind: http, socket: a}
+              - {kind: http, socket: b}
+            metrics: {enabled: false, port: 8001}
+            """,
+            KINDS,
+        )
+
+    def test_limits_that_let_nothing_through_are_refused(self) -> None:
+        """Who writes 0 means no limit."""
+        for name in ("request_line", "header_line", "headers", "header_count", "chunk_line"):
+            column = len(name) + 12
+            words = "0 would let no request through"
+            self.assert_problems(f"limits: {{{name}: 0}}", f"f:1:{column}: limits.{name}: {words}")
+
+    def test_an_authority_that_nobody_needs_is_refused(self) -> None:
+        """Who names one means that clients are asked for a certificate."""
+        tls = "certificates: [{certificate: c}], client_ca: ca"
+        words = "nobody is asked for a certificate: `client_certificates` is none"
+        self.assert_problems(f"listeners: [{{kind: https, {tls}}}]", f"f:1:72: listeners[0].client_ca: {words}")
+        parse(f"listeners: [{{kind: https, {tls}, client_certificates: optional}}]", KINDS)
+
     def test_fields_are_checked(self) -> None:
         """Header fields that would break a message are refused."""
         self.assert_problems(
@@ -548,8 +635,15 @@ class StructureTests(SynchronousTestCase):
             "f:1:11: pid_file: expected text, got a section",
             "f:1:267: pid_file.a.a: is nested too deeply",
         )
-        for text in ("pid_file: &x [*x]", "pid_file: &x {a: *x}"):
-            self.assertIn("is nested too deeply", problems_of(text)[-1])
+
+    def test_what_holds_itself_is_refused(self) -> None:
+        """Aliases of what is around them end at once, however many there are: two of them would be 2**64 at the end."""
+        self.assert_problems(
+            "pid_file: &x [*x, *x]",
+            "f:1:11: pid_file[0]: holds itself",
+            "f:1:11: pid_file[1]: holds itself",
+        )
+        self.assertIn("f:1:9: limits.b: holds itself", problems_of("limits: &x {a: {c: *x}, b: *x}"))
 
     def test_absurd_nesting_is_refused(self) -> None:
         """A file that no parser can follow is an error, and no crash."""

@@ -46,7 +46,7 @@ api: {port: 0, address: "*", open: true, token: abc}
 listeners: []
 listeners: [{kind: http}, {kind: demo, port: 65535}, {kind: http, port: "${NUMBER}"}]
 listeners: [{kind: "${KIND}", port: 1}]
-listeners: [{kind: http, socket: s, mode: 0660}, {kind: http, socket: s, mode: 660}]
+listeners: [{kind: http, socket: s, mode: 0660}, {kind: http, socket: t, mode: 660}]
 listeners: [{kind: http, socket: s, mode: 0o660, backlog: 5}]
 routes: {/a: http://h, h/: 'HTTPS://h:1/p?q', "*.h/x": "${URL}"}
 routes: {/a: {upstream: http+unix://%2Fs, strip_prefix: true, timeouts: {idle: 5s}}}

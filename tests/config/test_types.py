@@ -206,9 +206,14 @@ class ReadTests(SynchronousTestCase):
 
     def test_route_keys_are_prefixes_with_or_without_a_host(self) -> None:
         """A host may begin with a wildcard for one label; alone, it ends with a slash."""
-        keys = ["/", "/a", "/a/b/", "host/", "host:80/a", "*.example.org/", "/ä"]
+        keys = ["/", "/a", "/a/b/", "host/", "host/a", "*.example.org/", "/ä", "/a b", "/100%", "/a/*/b", "my_host/"]
+        keys += ["xn--4ca/", "host.test./", "127.0.0.1/", "[::1]/a"]
         self.assert_reads(read_route_key, [(key, key) for key in keys])
-        self.assert_refuses(read_route_key, [*NO_TEXT, "", "host", "*/", "a*b/", "*.*.org/", "/a b", " /a"])
+        self.assert_refuses(read_route_key, [*NO_TEXT, "", "host", "*/", "a*b/", "*.*.org/", " /a", "/a "])
+        self.assert_refuses(read_route_key, ["http://host/", "host:80/a", "[::1]:80/", "::1/", "[0::1]/", "ä/", "a,b/"])
+        self.assert_refuses(
+            read_route_key, ["/a/*", "/**", "/a?b", "/a#b", "/a%20b", "/./a", "/a/..", "/${A}", "a..b/"]
+        )
 
     def test_networks_are_addresses_or_unix(self) -> None:
         """Of both versions; bits beyond the mask do no harm."""

@@ -60,7 +60,7 @@ class PortsTests(SynchronousTestCase):
         """Ports on a listener that is neither on loopback nor a socket are an error, unless that is what is wanted."""
         ports = "ports: {enabled: true}\n"
         for listener in ("address: ''", "address: '*'", "address: 0.0.0.0", "address: 192.0.2.1", "address: '::'"):
-            text = f"listeners: [{{kind: http}}, {{kind: http, {listener}}}]\n"
+            text = f"listeners: [{{kind: http, port: 80}}, {{kind: http, {listener}}}]\n"
             with self.assertRaises(ConfigError) as caught:
                 parse(text + ports, KINDS)
             problem = caught.exception.problems[0]

@@ -186,7 +186,7 @@ class ServerTlsTests(CertificateCase):
             ("optional", (known, without)),
             ("required", (known,)),
         ):
-            tls = self.load(issued, client_ca=ca, client_certificates=mode)
+            tls = self.load(issued, client_ca=FilePath("") if mode == "none" else ca, client_certificates=mode)
             for context in (known, unknown, without):
                 with self.subTest(mode=mode):
                     if context in welcome:
@@ -212,8 +212,10 @@ class ServerTlsTests(CertificateCase):
             return Certificate(certificate=path(issued.certificate), key=path(locked), passphrase=Secret(passphrase))
 
         ServerTls(ServerTlsSettings(certificates=(option("sesame"),))).load()
-        for wrong in ("", "sesam"):
-            self.assert_unusable(str(locked), certificates=(option(wrong),))
+        for wrong, words in (("", "has a passphrase, and none is given"), ("sesam", "the passphrase is wrong")):
+            self.assert_unusable(words, certificates=(option(wrong),))
+        not_a_key = Certificate(certificate=path(issued.certificate), key=path(issued.certificate))
+        self.assert_unusable("no certificate with its key", certificates=(not_a_key,))
 
     def test_both_in_one_file(self) -> None:
         """The key may stand behind the certificate."""
