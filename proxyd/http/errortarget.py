@@ -17,7 +17,7 @@ from proxyd.core.admission import cookie_lines
 from proxyd.core.framing import LAST_CHUNK, chunk
 from proxyd.core.head import CRLF, ResponseHead
 from proxyd.core.pages import Fault, reason_phrase
-from proxyd.errors import RequestError, UpstreamError
+from proxyd.errors import ConnectionCutError, RequestError, UpstreamError
 from proxyd.model.settings import Timeouts
 from proxyd.model.upstream import Upstream
 
@@ -171,7 +171,7 @@ class _Fetch:
         if self._has_started:
             self._request.channel.transport.unregisterProducer()
             self._request.cut(reset=not self._chunks)
-        elif self._reused and not answered:
+        elif self._reused and not answered and isinstance(error, ConnectionCutError):
             self._connect()
         else:
             self._fall_back(error)

@@ -894,6 +894,24 @@ class ErrorTargetTests(DataPathTestCase):
         self.proxy.advance(11)
         self.assert_status(404, client)
 
+    def test_target_on_a_kept_connection(self) -> None:
+        """A kept connection that ends is replaced; a target that stays silent on it is not asked a second time."""
+        client = self.proxy.client()
+        client.send(GET)
+        target = self.proxy.accept()
+        target.send(OK)
+        self.assert_status(404, client)
+        client.send(GET)
+        target.close()
+        self.proxy.advance()
+        target = self.proxy.accept()
+        target.send(OK)
+        self.assert_status(404, client)
+        client.send(GET)
+        self.proxy.advance(11)
+        self.assertIn(b"404: Not Found", self.assert_status(404, client))
+        self.assertEqual(2, len(self.proxy.dialer.dials))
+
     def test_cut_page(self) -> None:
         """A page that is cut is never complete."""
         client = self.proxy.client()
