@@ -40,6 +40,9 @@ _HEADER_SECONDS = 60
 _HEADER_BYTES = 16 * 1024
 # Node leaves this to the kernel, which gives up after two minutes; long enough for a busy node of a cluster.
 _CONNECT_SECONDS = 30
+# CHP waits for ever for a client that takes no more of a response: people pause downloads, and programs think between
+# two pieces. After an hour without a byte nobody is there any more.
+_BODY_SECONDS = 3600
 
 # Modern ones first, then what CHP takes as well.
 _CIPHERS = (
@@ -365,10 +368,12 @@ def _route_options(options: ChpOptions) -> RouteOptions:
 
 
 def _timeouts(options: ChpOptions) -> Timeouts:
-    keep_alive = _KEEP_ALIVE_MILLISECONDS if options.keep_alive_timeout is None else options.keep_alive_timeout
+    # 0 is the default, as it is for ports.
+    keep_alive = options.keep_alive_timeout or _KEEP_ALIVE_MILLISECONDS
     silence = _seconds("--proxy-timeout", options.proxy_timeout)
     return Timeouts(
         header=Seconds(_HEADER_SECONDS),
+        body_idle=Seconds(_BODY_SECONDS),
         keep_alive=_seconds("--keep-alive-timeout", keep_alive),
         connect=Seconds(silence or _CONNECT_SECONDS),
         response=silence,

@@ -85,7 +85,8 @@ class Timeouts:
         help="Silence of an upstream in the middle of a response. Event streams may be silent for any time.",
     )
     client_idle: Seconds = option(
-        Seconds(0), help="A client that neither sends nor takes anything: dropped without an answer."
+        Seconds(0),
+        help="A client that neither sends nor takes anything: dropped without an answer. Those of the API are not.",
     )
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -43,7 +44,7 @@ from proxyd.net.certificates import ClientContexts, ServerTls
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.reactor import DataPathReactor
 from proxyd.net.resolver import Resolver
-from proxyd.option import Function
+from proxyd.option import Function, Seconds
 from proxyd.supervisor.calls import make_pool
 from proxyd.system.activation import InheritedSockets
 from proxyd.upstream.dialing import Dialer, Names
@@ -165,7 +166,7 @@ class DataPath:
             self.tree if root is None else root,
             clock=self.reactor,
             deadlines=self.deadlines,
-            settings=self._site_settings(),
+            settings=self._site_settings(is_public=logs_access),
             access_log=self._access_log if logs_access else None,
             meters=self._meters if logs_access else None,
             gate=self._gate if logs_access else None,
@@ -190,10 +191,13 @@ class DataPath:
     def _request_gate(self, config: Config) -> RequestGate | None:
         return request_gate(config.limits, TrustedProxies(config.trusted_proxies).trusts, self._counting)
 
-    def _site_settings(self) -> SiteSettings:
+    def _site_settings(self, *, is_public: bool) -> SiteSettings:
         config = self._config
+        timeouts = config.timeouts
+        if not is_public:  # who asks the API waits for the store, and may be silent meanwhile
+            timeouts = attrs.evolve(timeouts, client_idle=Seconds(0))
         return SiteSettings.make(
-            config.timeouts,
+            timeouts,
             config.limits,
             long_line_status=431 if config.errors.statuses == "chp" else 414,
             trusted=TrustedProxies(config.trusted_proxies),
@@ -400,7 +404,7 @@ class DataPath:
             health = config.health
             self.tree.configure(live=health.live, ready=health.ready, lenient=config.limits.target == "lenient")
             for site in self.sites:
-                site.settings = self._site_settings()
+                site.settings = self._site_settings(is_public=site in self._public_sites)
             for site in self._public_sites:
                 site.access_log = self._access_log
                 site.gate = self._gate

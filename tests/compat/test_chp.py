@@ -305,10 +305,15 @@ class TimeTests(SetUpCase):
         self.assertEqual((timeouts.connect, timeouts.response, timeouts.idle), (2.5, 2.5, 2.5))
         self.assertEqual(timeouts.keep_alive, 0.5)
 
-    def test_0_is_no_limit(self) -> None:
-        """As in node."""
-        timeouts = self.set_up(timeout=0, proxy_timeout=0, keep_alive_timeout=0).config.timeouts
-        self.assertEqual((timeouts.client_idle, timeouts.response, timeouts.idle, timeouts.keep_alive), (0, 0, 0, 0))
+    def test_0_is_the_default(self) -> None:
+        """As in the original: no limit, but for connections between two requests."""
+        self.assertEqual(
+            self.set_up(timeout=0, proxy_timeout=0, keep_alive_timeout=0).config.timeouts, self.set_up().config.timeouts
+        )
+
+    def test_pauses_are_long(self) -> None:
+        """Whoever pauses a download, or an upload, for some minutes goes on with it."""
+        self.assertGreaterEqual(self.set_up().config.timeouts.body_idle, 3600)
 
     def test_time_does_not_run_backwards(self) -> None:
         """A negative time is refused."""

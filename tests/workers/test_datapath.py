@@ -95,6 +95,15 @@ class SiteTests(DataPathCase):
         client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n")
         self.assertIn(b" 431 ", client.pop())
 
+    def test_clients_of_the_api_may_be_silent(self) -> None:
+        """Whoever waits for a slow store is not dropped, as silent clients of the public side are."""
+        settings = "timeouts: {client_idle: %ds}\n"
+        data_path = self.make(settings % 1)
+        data_path.make_site(Resource(), logs_access=False)
+        self.assertEqual([site.settings.timeouts.client_idle for site in data_path.sites], [1, 0])
+        data_path.prepare(parse(settings % 2, KINDS))(None, None)
+        self.assertEqual([site.settings.timeouts.client_idle for site in data_path.sites], [2, 0])
+
     def test_a_long_line_is_told_as_the_statuses_ask(self) -> None:
         """RFC 9110 has 414; configurable-http-proxy answers 431."""
         for settings, status in (("", 414), ("errors: {statuses: chp}\n", 431)):
