@@ -32,8 +32,8 @@ def _places(config: Config) -> Iterator[tuple[str, _Path, _Place]]:
     if config.metrics.is_shown_apart:
         yield "`metrics`", ("metrics",), config.metrics.place
     for index, section in enumerate(config.listeners):
-        address, port, socket = (getattr(section, name, "") for name in ("address", "port", "socket"))
-        yield f"listeners[{index}]", ("listeners", index), (address, port or 0, socket)
+        place = (getattr(section, "address", ""), getattr(section, "port", 0), getattr(section, "socket", ""))
+        yield f"listeners[{index}]", ("listeners", index), place
 
 
 def _overlap(one: _Place, other: _Place) -> bool:

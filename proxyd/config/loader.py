@@ -196,7 +196,7 @@ class _Document:
             return None
         if not self._is_untagged(loader, node, path):
             return None
-        if isinstance(node, yaml.ScalarNode):
+        if not isinstance(node, yaml.CollectionNode):
             return self._expand(node, path) if node.tag in _TEXT_TAGS else loader.construct_object(node)
         if node in self._open:
             self._problems.append(_problem("holds itself", path[:3], node.start_mark))
