@@ -229,7 +229,9 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         # The login looks at the origin as well, but for who shows a token, which no page of another origin has.
         allow_origin=() if options.authtype == "none" else ("*",),
         cwd=FilePath(_directory(options, environ, cwd, checkout)),
-        ready=Readiness(path=options.ready_check_path, timeout=_seconds("--ready-timeout", options.ready_timeout)),
+        ready=Readiness(
+            path=_ready_path(options.ready_check_path), timeout=_seconds("--ready-timeout", options.ready_timeout)
+        ),
         restart=RestartSettings(backoff=Seconds(1), backoff_max=Seconds(30)),
     )
     listener = _listener(options, environ)
@@ -266,7 +268,7 @@ def _set_up(options: WrapOptions, environ: Mapping[str, str], cwd: str, foreign:
         origin=origin if is_late else None,
         environ=environ if options.pass_hub_token else {k: v for k, v in environ.items() if k not in _SECRETS},
         exits_with_app=options.exit_with_app,
-        prints=_prints(options, listener, prefix, tokens),
+        prints=_prints(options, listener, prefix, tokens, reports=bool(environ.get("JUPYTERHUB_ACTIVITY_URL"))),
         warnings=_warnings(foreign),
     )
 
@@ -462,6 +464,13 @@ def _level(options: WrapOptions, environ: Mapping[str, str]) -> Literal["debug",
     return "info" if options.logs else "warn"
 
 
+def _ready_path(path: str) -> str:
+    try:
+        return Readiness(path=path).path
+    except OptionError as error:
+        raise WrapUsageError(f"--ready-check-path: {error}, not {path!r}") from None
+
+
 def _port(option: str, port: int) -> int:
     if not 0 <= port <= _MAX_PORT:
         raise WrapUsageError(f"{option}: {port} is not a port")
@@ -479,7 +488,8 @@ def _name(program: str) -> ServerName:
     return ServerName(re.sub(r"[^A-Za-z0-9._-]", "", os.path.basename(program)).strip(".") or "application")
 
 
-def _prints(options: WrapOptions, listener: Any, prefix: str, tokens: list[str]) -> tuple[str, ...]:
+def _prints(options: WrapOptions, listener: Any, prefix: str, tokens: list[str], *, reports: bool) -> tuple[str, ...]:
+    """What to say at the start; `reports`: the Hub wants to be told of activity, which it does not of services."""
     where = listener.socket or f"address {listener.address or '*'}, port {listener.port}"
     command = masked(" ".join(options.command))
     for token in tokens:
@@ -487,7 +497,7 @@ def _prints(options: WrapOptions, listener: Any, prefix: str, tokens: list[str])
     lines = [f"{where}, prefix {unquote(prefix)}, authtype {options.authtype}, command: {command}"]
     if options.authtype == "none":
         lines.append("nobody is asked for a login (--authtype none)")
-    elif options.force_alive and options.last_activity_interval != 0:
+    if reports and options.force_alive and options.last_activity_interval != 0:
         lines.append(
             "the Hub is told that this server is in use even while nobody uses it, and does not cull it "
             "(--no-force-alive reports real use only)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from proxyd.core.landing import with_query
 from proxyd.core.regular import regular_target
 from proxyd.core.serverpages import preparing_page, unprepared_page
 from proxyd.errors import RequestError
@@ -128,7 +129,7 @@ class PreparedResource(StreamingResource):
             raise RequestError(400, "the application needs to know its public host, and Host is none")
         if self._landing and request.path == self._prefix and request.method in _SEEN and not request.head.upgrade:
             request.kind = "resource"
-            request.answer(302, [b"Location: " + self._landing + request.query])
+            request.answer(302, [b"Location: " + with_query(self._landing, request.query)])
             return
         self._inner.render_streaming(request)
 
@@ -151,7 +152,7 @@ class LandingResource(StreamingResource):
     def render_streaming(self, request: Request) -> None:
         """Redirect."""
         request.kind = "resource"
-        request.answer(302, [b"Location: " + self._landing + request.query])
+        request.answer(302, [b"Location: " + with_query(self._landing, request.query)])
 
 
 def _shows_something(request: Request) -> bool:

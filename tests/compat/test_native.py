@@ -115,7 +115,7 @@ class WordTests(SynchronousTestCase):
             (("--ready-timeout", "0", "a"), "more than nothing"),
             (("--ready-timeout", "-1", "a"), "--ready-timeout"),
             (("--request-timeout", "inf", "a"), "--request-timeout"),
-            (("--ready-check-path", "x", "a"), "path: "),
+            (("--ready-check-path", "x", "a"), "--ready-check-path"),
             (("--websocket-max-message-size", "-1", "a"), "--websocket-max-message-size"),
             (("--repo=--upload-pack=x", "a"), "URL"),
             (("--repo=ext::sh", "a"), "ext::"),
@@ -419,10 +419,15 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual(TOKEN, setup_of("--pass-hub-token", "a").environ["JUPYTERHUB_API_TOKEN"])
 
     def test_forced_activity_is_told(self) -> None:
-        """It keeps the Hub from culling a server that nobody uses, which surprises people."""
-        self.assertIn("--no-force-alive", "\n".join(setup_of("a").prints))
-        for word in ("--no-force-alive", "--last-activity-interval=0", "--authtype=none"):
+        """It keeps the Hub from culling a server that nobody uses, which surprises people; no service is told of."""
+        url = "http://127.0.0.1:8081/hub/api/users/dan/activity"
+        for word in ("--force-alive", "--authtype=none"):
+            said = "\n".join(setup_of(word, "a", JUPYTERHUB_ACTIVITY_URL=url).prints)
+            self.assertIn("--no-force-alive", said)
             self.assertNotIn("--no-force-alive", "\n".join(setup_of(word, "a").prints))
+        for word in ("--no-force-alive", "--last-activity-interval=0"):
+            said = "\n".join(setup_of(word, "a", JUPYTERHUB_ACTIVITY_URL=url).prints)
+            self.assertNotIn("--no-force-alive", said)
 
     def test_the_landing_page(self) -> None:
         """Only who asks for it is redirected."""
