@@ -384,6 +384,9 @@ class ProxyService(Service):
             self._log.info("{url} leads to {upstream}", url=url.rstrip("/") + "/", upstream=spec.upstream)
         if len(routes) > _MAX_ANNOUNCED:
             self._log.info("... and {count} more static routes", count=len(routes) - _MAX_ANNOUNCED)
+        pages = self.config.errors.directory
+        if pages and not Path(pages).is_dir():
+            self._log.warn("there is no directory {path}: errors have no pages", path=pages)
 
     def _make_api(
         self,

@@ -216,6 +216,14 @@ class AnnouncementTests(ServiceCase):
         self.assertEqual(50, len([line for line in said if "leads to" in line]))
         self.assertIn("... and 10 more static routes", said)
 
+    def test_a_directory_of_pages_that_is_not_there_is_told(self) -> None:
+        """Or nobody would know before the first error."""
+        for name, count in (("nowhere", 1), (str(self.directory), 0)):
+            with capturedLogs() as events:
+                self.open(OPEN + f"errors: {{directory: {name}}}\n").close()
+            said = [formatEvent(event) for event in events]
+            self.assertEqual(count, len([line for line in said if "errors have no pages" in line]), said)
+
     def test_without_a_default_route(self) -> None:
         """The words that tools know."""
         self.assertIn(f"Proxying {self.directory}/http.sock to (no default)", self.said())

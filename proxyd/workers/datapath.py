@@ -38,7 +38,7 @@ from proxyd.metrics.meters import Gauges, Uncounted
 from proxyd.model.relay import RelaySettings
 from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over
 from proxyd.model.settings import Config, Limits, ListenerConfig
-from proxyd.model.tls import ServerTlsSettings, UpstreamTlsSettings
+from proxyd.model.tls import ServerTlsSettings
 from proxyd.model.upstream import Upstream
 from proxyd.net.certificates import ClientContexts, ServerTls
 from proxyd.net.deadlines import Deadlines
@@ -55,6 +55,7 @@ from proxyd.workers.guards import Guards, TouchOf
 from proxyd.workers.launcher import Launcher
 from proxyd.workers.ports import Ports
 from proxyd.workers.servers import Front, Servers
+from proxyd.workers.static import load_upstream_tls
 
 F = TypeVar("F", bound=ForwardResource)
 T = TypeVar("T")
@@ -331,7 +332,7 @@ class DataPath:
         Unless it `accepts`, the clients of the configuration's own listeners are left to other processes. Raises
         `ListenError`, and `TlsError` for a file of TLS, those for upstreams included.
         """
-        self._load_upstream_tls(self._config, self.pools.contexts)
+        load_upstream_tls(self._config, self.pools.contexts)
         _load_relay(self._config)
         if inherited is not None:
             for listener in self.listeners:
@@ -350,13 +351,6 @@ class DataPath:
         self._certificate_look.clock = self._main
         self._certificate_look.start(_CERTIFICATE_LOOK_SECONDS, now=False)
 
-    def _load_upstream_tls(self, config: Config, contexts: ClientContexts) -> None:
-        """Try what the configuration says, so that a mistake does not wait for the first request."""
-        default = over(config.route_defaults, DEFAULT_OPTIONS).upstream_tls or UpstreamTlsSettings()
-        own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
-        for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
-            contexts.of(settings)
-
     def refresh_tls(self) -> None:
         """Read the certificates of listeners again if they have changed; what cannot be used stays as it was."""
         for listener in self.listeners:
@@ -373,7 +367,7 @@ class DataPath:
         returned function is called. Works on any thread. Raises `TlsError`.
         """
         contexts = ClientContexts()
-        self._load_upstream_tls(config, contexts)
+        load_upstream_tls(config, contexts)
         _load_relay(config)
         # Those of the API and of the metrics come behind those of the configuration.
         steps = [listener.prepare(section) for listener, section in zip(self.listeners, config.listeners, strict=False)]

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import attrs
 
 from proxyd.metrics.meters import ChpMeters, Meters
-from proxyd.model.routes import Route, RouteOptions, place_of
+from proxyd.model.routes import DEFAULT_OPTIONS, Route, RouteOptions, over, place_of
 from proxyd.model.settings import Config, RouteSpec
+from proxyd.model.tls import UpstreamTlsSettings
+from proxyd.net.certificates import ClientContexts
 from proxyd.option import AUTO_WORKERS
 from proxyd.system.cores import usable_cores
 
@@ -32,6 +34,17 @@ def static_routes(
         key: kept[key] if key in kept and before.get(key) == spec else static_route(key, spec)
         for key, spec in config.routes.items()
     }
+
+
+def load_upstream_tls(config: Config, contexts: ClientContexts) -> None:
+    """Try what the configuration says, so that a mistake does not wait for the first request.
+
+    Raises `TlsError`.
+    """
+    default = over(config.route_defaults, DEFAULT_OPTIONS).upstream_tls or UpstreamTlsSettings()
+    own = (spec.upstream_tls for spec in (*config.routes.values(), *config.patterns))
+    for settings in {default, *(over(settings, default) for settings in own if settings)} - {UpstreamTlsSettings()}:
+        contexts.of(settings)
 
 
 def make_meters(config: Config) -> Meters | ChpMeters | None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from proxyd.cli import proxyd
+from tests.certificates import Authority
 from tests.docs.markdown import blocks_of
 from tests.support import CHECKOUT
 
@@ -61,6 +62,32 @@ class CheckTests(SynchronousTestCase):
         result = self.check("none.yaml")
         self.assertEqual((result.exit_code, result.stdout), (78, ""))
         self.assertEqual(result.stderr, "none.yaml: cannot be read: No such file or directory\n")
+
+    def test_the_files_that_it_names_are_looked_at(self) -> None:
+        """A start would end at a certificate that cannot be used, and so would a reload; all are told at once."""
+        authority = Authority(self.directory)
+        authority.issue("a.test")
+        tls = "{certificate: a.test.pem, key: a.test.key}"
+        text = (
+            f"listeners: [{{kind: https, certificates: [{tls}]}}]\n"
+            "routes: {/a: {upstream: https://h, upstream_tls: {ca: ca.pem}}}\n"
+            "errors: {directory: .}\n"
+            f"api: {{tls: {{certificates: [{tls}]}}}}\n"
+        )
+        Path("a.yaml").write_text(text)
+        self.assertEqual((self.check("a.yaml").exit_code, self.check("a.yaml").stderr), (0, ""))
+        wrong = text.replace("a.test.pem", "b.pem", 1).replace("ca.pem", "c.pem").replace("a.test.key", "ca.pem")
+        Path("a.yaml").write_text(wrong.replace("directory: .", "directory: d"))
+        result = self.check("a.yaml")
+        self.assertEqual((result.exit_code, result.stdout), (78, ""))
+        where = self.directory
+        self.assertEqual(
+            result.stderr,
+            f"{where}/b.pem: TLS: no such file or directory\n"
+            f"{where}/a.test.pem with {where}/ca.pem: TLS: that is no certificate with its key\n"
+            f"{where}/c.pem: TLS: no such file or directory\n"
+            f"{where}/d: errors.directory: there is no such directory\n",
+        )
 
     def test_the_environment_counts(self) -> None:
         """Variables are those of the command."""
