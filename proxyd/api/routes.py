@@ -108,12 +108,13 @@ class RoutesApi:
         path = self._path(call)
 
         async def delete() -> Change | None:
-            key = self._reader.key_of(path)
-            self._log.info("Removing route {prefix}", prefix=key)
-            return await self._store.delete(key)
+            return await self._store.delete(self._reader.key_of(path))
 
         change = await self._turns.run(delete, alone=False)
-        return Answer(404 if change is None else 204)
+        if change is None:
+            return Answer(404)
+        self._log.info("Removing route {prefix}", prefix=change.key)
+        return Answer(204)
 
     def _key(self, call: Call) -> str:
         return self._reader.key_of(self._path(call))

@@ -11,6 +11,7 @@ from proxyd import __version__
 from proxyd.cli.routes import routes
 from proxyd.cli.servers import servers
 from proxyd.garbage import start_without_looking
+from proxyd.system.streams import open_missing_streams
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
 _WRAP_NAMES = ("jhsingle-native-proxy", "jupyter-standaloneproxy", "proxyd-wrap")
@@ -90,6 +91,7 @@ proxyd.add_command(servers)
 
 def main() -> None:
     """Run the command that the arguments, or the name of the program, ask for."""
+    open_missing_streams()
     words = sys.argv[1:]
     name = Path(sys.argv[0]).name
     is_chp, is_wrap = name in _CHP_NAMES, name in _WRAP_NAMES

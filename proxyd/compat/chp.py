@@ -58,6 +58,9 @@ _PROTOCOLS: dict[str, tuple[Version, Version]] = {
     "TLSv1_3": ("TLSv1.3", "TLSv1.3"),
 }
 
+_BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_BEGIN_KEY = b"PRIVATE KEY-----"
+
 _LEVELS: dict[str, Literal["debug", "info", "warn", "error"]] = {
     "debug": "debug",
     "info": "info",
@@ -272,12 +275,25 @@ def _versions(protocol: str | None) -> tuple[Version, Version]:
 
 
 def _upstream_tls(options: ChpOptions) -> UpstreamTlsSettings:
+    has_identity = not _has_half_an_identity(options)
     return UpstreamTlsSettings(
         ca=_path(options.client_ssl_ca),
-        certificate=_path(options.client_ssl_cert),
-        key=_path(options.client_ssl_key),
+        certificate=_path(options.client_ssl_cert) if has_identity else None,
+        key=_path(options.client_ssl_key) if has_identity else None,
         verify=not options.insecure,
     )
+
+
+def _has_half_an_identity(options: ChpOptions) -> bool:
+    """Whether there is a certificate for targets without a key, or a key without one; CHP shows none then."""
+    files = [file for file in (options.client_ssl_cert, options.client_ssl_key) if file]
+    if len(files) != 1:
+        return False
+    try:
+        content = Path(files[0]).read_bytes()
+    except OSError:  # whoever loads it tells
+        return False
+    return (_BEGIN_CERTIFICATE in content) != (_BEGIN_KEY in content)
 
 
 def _path(path: str | None) -> FilePath | None:
@@ -406,6 +422,9 @@ def _notes(options: ChpOptions, listeners: tuple[ListenerConfig, ...]) -> tuple[
 
 
 def _warnings(options: ChpOptions) -> tuple[str, ...]:
+    warnings = []
     if options.ip == "*":
-        return ("--ip '*' means all interfaces; write --ip 0.0.0.0 or --ip '' for that",)
-    return ()
+        warnings.append("--ip '*' means all interfaces; write --ip 0.0.0.0 or --ip '' for that")
+    if _has_half_an_identity(options):
+        warnings.append("--client-ssl-cert needs --client-ssl-key, and the other way round: targets are shown neither")
+    return tuple(warnings)

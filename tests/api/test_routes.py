@@ -302,6 +302,7 @@ class RouteTests(ApiTestCase):
         self.call("GET", "/api/routes", fields=b"")
         self.call("POST", "/api/routes/x", {"target": "http://h"})
         self.call("DELETE", "/api/routes/x")
+        self.call("DELETE", "/api/routes/x")
         lines = [(event["log_level"].name, event["log_format"].format(**event)) for event in events]
         self.assertEqual(
             [
@@ -313,6 +314,7 @@ class RouteTests(ApiTestCase):
                 ("info", "201 POST /api/routes/x Created"),
                 ("info", "Removing route /x"),
                 ("info", "204 DELETE /api/routes/x No Content"),
+                ("warn", "404 DELETE /api/routes/x Not Found"),
             ],
             lines,
         )

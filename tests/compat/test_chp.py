@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -447,6 +448,20 @@ class TlsTests(SetUpCase):
         tls = self.route_options(insecure=True, client_ssl_reject_unauthorized=True).upstream_tls
         assert tls is not None
         self.assertFalse(tls.verify)
+
+    def test_half_an_identity_is_none(self) -> None:
+        """A certificate without a key is not shown, nor a key without one, and a warning says so."""
+        certificate, key = "-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\n"
+        file = Path(self.mktemp())
+        for name in ("client_ssl_cert", "client_ssl_key"):
+            for content, is_used in ((certificate, False), (key, False), (certificate + key, True), ("x", True)):
+                file.write_text(content)
+                setup = self.set_up(**{name: str(file)})
+                tls = setup.config.route_defaults.upstream_tls
+                assert tls is not None
+                self.assertEqual((tls.certificate or tls.key) == str(file), is_used, content)
+                self.assertEqual(len(setup.warnings), not is_used)
+        self.assertEqual(self.set_up(client_ssl_cert="none", client_ssl_key=str(file)).warnings, ())
 
 
 class RedirectTests(SetUpCase):

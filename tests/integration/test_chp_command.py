@@ -283,6 +283,27 @@ class SignalTests(ChpCase):
             proxy.stop()
 
 
+class StreamTests(ChpCase):
+    """The standard streams."""
+
+    def test_they_may_be_closed(self) -> None:
+        """It serves without a place for its log, and no connection takes the number of one."""
+        port, api_port = free_ports(2)
+        process = Process(
+            self,
+            *("/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *CHP),
+            *("--ip=127.0.0.1", f"--port={port}", "--api-ip=127.0.0.1", f"--api-port={api_port}"),
+            env=self.environ,
+            cwd=self.directory,
+        )
+        process.wait_for(lambda: accepts(port) and accepts(api_port), "two listeners", PATIENCE_SECONDS)
+        self.assertEqual(status_of(get(port, "/none")), 404)
+        streams = {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)}
+        self.assertEqual(streams, {os.devnull})
+        process.send(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE_SECONDS), 2)
+
+
 class TokenTests(ChpCase):
     """Who may change routes."""
 
