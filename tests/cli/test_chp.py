@@ -191,6 +191,8 @@ class ParseTests(CommandLineCase):
                 beside = ["--api-ssl-key=k"]
             elif option == "--metrics-ip":
                 beside = ["--metrics-port=9300"]
+            if option.endswith("ssl-ca") and "client" not in option:  # which is for certificates that are asked for
+                beside.append(option.replace("ca", "request-cert"))
             changes = self.read(*beside, option, *([value] if value else [])) != self.read(*beside)
             self.assertEqual(changes, option not in WITHOUT_EFFECT, option)
 
