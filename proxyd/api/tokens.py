@@ -40,7 +40,8 @@ def api_tokens(api: ApiSettings, state: Path, environ: Mapping[str, str]) -> tup
 
 def configured_token(api: ApiSettings, environ: Mapping[str, str]) -> str:
     """The token that somebody chose, in the configuration or in the environment; "" if nobody did."""
-    chosen = (api.token, *api.tokens, *(environ.get(name, "") for name in _VARIABLES))
+    # What is read from a file into a variable has the end of its line, often enough.
+    chosen = (api.token, *api.tokens, *(environ.get(name, "").strip() for name in _VARIABLES))
     return next(filter(None, chosen), "")
 
 

@@ -17,6 +17,7 @@ from proxyd.hub.asking import Asker, AskError, AskerTls, Reply, can_be_asked
 from proxyd.interfaces import IAuthenticator
 from proxyd.kinds import Kind
 from proxyd.model.auth import Admit, Answer, AuthConfig, Identity, Strip, Verdict
+from proxyd.model.routes import check_field
 from proxyd.option import FilePath, Seconds, option
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # What only we may say to the service; `_` is as good as `-` to many.
 _OURS = frozenset(b"x-forwarded-" + name for name in (b"for", b"host", b"method", b"port", b"proto", b"uri"))
+# What upstreams are told by us, beside what a connection needs.
+_SAID = frozenset({b"host", *(b"x-forwarded-" + name for name in (b"for", b"host", b"port", b"proto"))})
 # What concerns a connection, or a body that is not sent.
 _NOT_ASKED = _OURS | {
     b"accept-encoding",
@@ -50,7 +53,6 @@ _NOT_ANSWERED = frozenset({
 })  # fmt: skip
 _NAMES_OF_USERS = (b"remote-user", b"x-forwarded-user", b"x-auth-request-user")
 _SCHEMES = {b"ws": b"http", b"wss": b"https"}
-_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @attrs.frozen(kw_only=True)
@@ -82,8 +84,9 @@ class ForwardAuthConfig(AuthConfig):
         if self.timeout <= 0:
             raise OptionError("the service needs some time to answer", "timeout")
         for index, name in enumerate(self.response_headers):
-            if not name or not _TOKEN.issuperset(name.encode()):
-                raise OptionError("is no name of a field", "response_headers", index)
+            check_field(name, "", "response_headers", index)
+            if name.lower().encode() in _SAID:
+                raise OptionError("it is proxyd that says that to the upstream", "response_headers", index)
 
 
 @implementer(IAuthenticator)

@@ -214,14 +214,18 @@ def _token(environ: Mapping[str, str]) -> str:
 
     Raises `ChpUsageError` for a file that cannot be read.
     """
-    token = environ.get("CONFIGPROXY_AUTH_TOKEN", "")
-    file = environ.get("CONFIGPROXY_AUTH_TOKEN_FILE", "")
-    if token or not file:
-        return token
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChpUsageError(f"CONFIGPROXY_AUTH_TOKEN_FILE: {error}") from None
+    name = "CONFIGPROXY_AUTH_TOKEN"
+    token = environ.get(name, "").strip()
+    file = environ.get(f"{name}_FILE", "")
+    if file and not token:
+        name = f"{name}_FILE"
+        try:
+            token = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ChpUsageError(f"{name}: {error}") from None
+    if any(char.isspace() for char in token):
+        raise ChpUsageError(f"{name}: a token has no blanks")
+    return token
 
 
 def _listeners(options: ChpOptions, port: int, environ: Mapping[str, str]) -> tuple[ListenerConfig, ...]:

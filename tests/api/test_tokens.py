@@ -25,6 +25,8 @@ class ApiTokensTests(SynchronousTestCase):
         self.assertEqual(("ours",), api_tokens(ApiSettings(), state, environ))
         self.assertEqual(("theirs",), api_tokens(ApiSettings(open=True), state, {**environ, "PROXYD_AUTH_TOKEN": ""}))
         self.assertEqual((), api_tokens(ApiSettings(open=True), state, {}))
+        self.assertEqual(("ours",), api_tokens(ApiSettings(), state, {**environ, "PROXYD_AUTH_TOKEN": "ours\n"}))
+        self.assertEqual(("theirs",), api_tokens(ApiSettings(), state, {**environ, "PROXYD_AUTH_TOKEN": "\n"}))
         self.assertFalse(state.exists())
 
     def test_two_at_once(self) -> None:

@@ -153,6 +153,9 @@ class ForwardTests(TestCase):
             ({"url": "http://a", "timeout": 0}, ("timeout",)),
             ({"url": "http://a", "response_headers": ("A", "b c")}, ("response_headers", 1)),
             ({"url": "http://a", "response_headers": ("",)}, ("response_headers", 0)),
+            ({"url": "http://a", "response_headers": ("Content-Length",)}, ("response_headers", 0)),
+            ({"url": "http://a", "response_headers": ("X-A", "Host")}, ("response_headers", 1)),
+            ({"url": "http://a", "response_headers": ("x-forwarded-for",)}, ("response_headers", 0)),
         ):
             error = self.assertRaises(OptionError, ForwardAuthConfig, **options)
             self.assertEqual(error.path, path, options)

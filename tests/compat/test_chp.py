@@ -511,3 +511,11 @@ class TokenTests(SetUpCase):
         self.assertEqual(self.api({**environ, "CONFIGPROXY_AUTH_TOKEN": "own"}).token, "own")
         with self.assertRaises(ChpUsageError):
             self.set_up({"CONFIGPROXY_AUTH_TOKEN_FILE": f"{path}x"})
+
+    def test_blanks(self) -> None:
+        """The end of a line behind it does not count; a token that no client can send is an error, and no traceback."""
+        self.assertEqual(self.api({"CONFIGPROXY_AUTH_TOKEN": "hunter2\n"}).token, "hunter2")
+        self.assertTrue(self.api({"CONFIGPROXY_AUTH_TOKEN": "\n"}).open)
+        with self.assertRaises(ChpUsageError) as caught:
+            self.set_up({"CONFIGPROXY_AUTH_TOKEN": "hunter 2"})
+        self.assertEqual("CONFIGPROXY_AUTH_TOKEN: a token has no blanks", str(caught.exception))
