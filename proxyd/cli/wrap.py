@@ -282,7 +282,7 @@ def read(words: list[str], environ: Mapping[str, str], cwd: str, name: str = "pr
     is_jupyter = name == STANDALONE
     base = {"ready_timeout": IMPORTED_SECONDS, "rewrite_location": True} if is_jupyter else {}
     is_sample = "--generate-config" in words[: words.index("--") if "--" in words else None]
-    files = _Files(typed, find_config(environ, cwd) if is_jupyter else [], base, not is_sample)
+    files = _Files(typed, find_config(environ) if is_jupyter else [], base, not is_sample)
     try:
         options = command.main(words, prog_name=name, standalone_mode=False, obj=files)
         if not isinstance(options, WrapOptions):  # the status of --help and its like

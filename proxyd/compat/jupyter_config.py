@@ -72,17 +72,26 @@ def own_directory(environ: Mapping[str, str]) -> Path:
 
 def find_jupyter_config(environ: Mapping[str, str]) -> list[Path]:
     """The files in Jupyter's configuration directories, the ones that win last."""
+    return [file for directory in config_directories(environ) for file in _files_in(directory)]
+
+
+def config_directories(environ: Mapping[str, str]) -> list[Path]:
+    """Where Jupyter has its configuration files, what wins last; the working directory is none of them."""
     home = own_directory(environ)
     more = [Path(item) for item in environ.get("JUPYTER_CONFIG_PATH", "").split(":") if item]
     system = [Path(sys.prefix, "etc/jupyter"), Path("/usr/local/etc/jupyter"), Path("/etc/jupyter")]
-    directories = list(dict.fromkeys([*more, home, *system]))
-    return [file for directory in reversed(directories) for file in _files_in(directory)]
+    return list(reversed(dict.fromkeys([*more, home, *system])))
 
 
 def _files_in(directory: Path) -> Iterator[Path]:
     for name in _BASE_NAMES:
         yield from sorted((directory / f"{name}.d").glob("*.json"))
-        yield from (file for file in (directory / f"{name}.json", directory / f"{name}.py") if file.is_file())
+        yield from files_called(name, directory)
+
+
+def files_called(name: str, directory: Path) -> Iterator[Path]:
+    """The files in both languages, as far as they are there; JSON wins."""
+    return (file for file in (directory / f"{name}.py", directory / f"{name}.json") if file.is_file())
 
 
 def _read_json(file: Path) -> dict[str, dict[str, Any]]:

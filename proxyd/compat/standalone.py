@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from proxyd.compat.jupyter_config import own_directory, read_sections
+from proxyd.compat.jupyter_config import config_directories, files_called, own_directory, read_sections
 from proxyd.config.definitions import read_definition
 from proxyd.errors import ConfigError, Problem
 from proxyd.model.servers import ServerSpec
@@ -67,6 +67,9 @@ _TRAITS = (
 )
 _NAMES = {trait.name: trait for trait in _TRAITS}
 _OF_THE_DEFINITION = {field.name for field in attrs.fields(ServerSpec)} & _NAMES.keys() - {"port"}
+# Options without a value here, and with one there if somebody gives it.
+_SWITCHES = {"--absolute-url": "absolute_url", "--raw-socket-proxy": "raw_socket_proxy"}
+_TRUTHS = {"true": True, "false": False}
 # One server has no card, and there is nothing to choose.
 _MEANINGLESS = frozenset({"name", "launcher_entry", "new_browser_tab"})
 
@@ -87,33 +90,37 @@ class Traits:
 def split_traits(words: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """The words without those of the form `--StandaloneProxyServer.name=value`, and what these say.
 
-    A value is an expression of Python, or else text. Only words in front of `--` count.
+    The value may be the next word as well, and is an expression of Python, or else text. Only words in front of `--`
+    count.
     """
     end = words.index("--") if "--" in words else len(words)
     rest: list[str] = []
     found: dict[str, dict[str, Any]] = {}
-    for word in words[:end]:
+    given = iter(words[:end])
+    for word in given:
         name, equals, value = word.partition("=")
         section, dot, trait = name.removeprefix("--").partition(".")
-        if name.startswith("--") and section in SECTIONS and dot and trait and equals:
-            found.setdefault(section, {})[trait] = _value(value)
+        if name in _SWITCHES and equals:
+            found.setdefault(SECTION, {})[_SWITCHES[name]] = _value(value)
+        elif name.startswith("--") and section in SECTIONS and dot and trait:
+            found.setdefault(section, {})[trait] = _value(value if equals else next(given, ""))
         else:
             rest.append(word)
     return rest + words[end:], found
 
 
 def _value(text: str) -> Any:
+    if text.lower() in _TRUTHS:
+        return _TRUTHS[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def find_config(environ: Mapping[str, str], cwd: str) -> list[Path]:
-    """The files that `jupyter standaloneproxy` reads by itself: the user's, and over it that of the directory."""
-    places = [own_directory(environ), Path(cwd)]
-    names = (f"{_FILE_NAME}.json", f"{_FILE_NAME}.py")
-    return [file for place in dict.fromkeys(places) for name in names if (file := place / name).is_file()]
+def find_config(environ: Mapping[str, str]) -> list[Path]:
+    """The files that `jupyter standaloneproxy` reads by itself, the ones that win last."""
+    return [file for directory in config_directories(environ) for file in files_called(_FILE_NAME, directory)]
 
 
 def read_files(files: Iterable[Path]) -> dict[str, dict[str, Any]]:

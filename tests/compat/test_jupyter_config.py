@@ -117,13 +117,14 @@ class FindTests(SynchronousTestCase):
     """`jupyter_config: auto`."""
 
     def test_directories_are_searched(self) -> None:
-        """The user's own files win over those of the system, and what the environment names over both."""
+        """The user wins over the system, what the environment names over both, and JSON over Python."""
         root = Path(self.mktemp()).resolve()
         names = (
             "home/.jupyter/jupyter_server_config.py",
             "home/.jupyter/jupyter_server_config.d/b.json",
             "home/.jupyter/jupyter_server_config.d/a.json",
             "home/.jupyter/jupyter_config.json",
+            "home/.jupyter/jupyter_config.py",
             "env/etc/jupyter/jupyter_notebook_config.py",
             "more/jupyter_server_config.json",
         )
@@ -136,6 +137,7 @@ class FindTests(SynchronousTestCase):
         self.assertEqual(
             [
                 "env/etc/jupyter/jupyter_notebook_config.py",
+                "home/.jupyter/jupyter_config.py",
                 "home/.jupyter/jupyter_config.json",
                 "home/.jupyter/jupyter_server_config.d/a.json",
                 "home/.jupyter/jupyter_server_config.d/b.json",
@@ -146,4 +148,4 @@ class FindTests(SynchronousTestCase):
         )
         environ = {"JUPYTER_CONFIG_DIR": str(root / "more")}
         found = [str(file.relative_to(root)) for file in find_jupyter_config(environ) if file.is_relative_to(root)]
-        self.assertEqual([names[4], names[5]], found)
+        self.assertEqual(list(names[5:]), found)

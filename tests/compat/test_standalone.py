@@ -182,15 +182,24 @@ class NameTests(ConfigCase):
     """As `jupyter-standaloneproxy`, which is what `jupyter standaloneproxy` runs."""
 
     def test_its_defaults(self) -> None:
-        """5 seconds, redirects with the prefix, and files that nobody has to name."""
+        """5 seconds, redirects with the prefix, and files of Jupyter's directories that nobody has to name.
+
+        A file of the working directory is not read, as whoever has put it there would be obeyed.
+        """
+        self.write("raise RuntimeError", "jupyter_standalone_proxy_config.py")
         setup = self.setup_of("a", name=STANDALONE)
         self.assertEqual((5.0, True), (server(setup).ready_seconds, server(setup).rewrite_location))
         self.write(
             "c.StandaloneProxyServer.port = 1\nc.ServerProcess.timeout = 3", "jup/jupyter_standalone_proxy_config.py"
         )
-        self.write("c.StandaloneProxyServer.port = 2", "jupyter_standalone_proxy_config.py")
-        environ = {"JUPYTER_CONFIG_DIR": str(self.directory / "jup")}
-        self.assertEqual(2, len(find_config(environ, str(self.directory))))
+        self.write("c.StandaloneProxyServer.port = 4", "more/jupyter_standalone_proxy_config.py")
+        self.write('{"StandaloneProxyServer": {"port": 2}}', "more/jupyter_standalone_proxy_config.json")
+        environ = {
+            "JUPYTER_CONFIG_DIR": str(self.directory / "jup"),
+            "JUPYTER_CONFIG_PATH": str(self.directory / "more"),
+        }
+        found = [file for file in find_config(environ) if file.is_relative_to(self.directory)]
+        self.assertEqual(3, len(found), found)
         setup = self.setup_of("a", name=STANDALONE, **environ)
         self.assertEqual((2, 3.0), (setup.config.listeners[0].port, server(setup).ready_seconds))  # type: ignore[attr-defined]
         for changed, name in (({}, "proxyd wrap"), (environ, "jhsingle-native-proxy")):
@@ -238,22 +247,27 @@ class WordTests(SynchronousTestCase):
     """Traits among the words of a command line."""
 
     def test_which_are_ours(self) -> None:
-        """Those of a class that counts, in front of `--`, with a value, which is Python's or text."""
+        """Those of a class that counts, in front of `--`; a value, in the same or the next word, is Python or text."""
         words = [
             "--StandaloneProxyServer.port=9000",
             "--ServerProcess.environment={'A': 'b'}",
             "--StandaloneProxyServer.base_url=/x",
+            "--StandaloneProxyServer.timeout",
+            "30",
+            "--absolute-url=True",
+            "--raw-socket-proxy=false",
+            "--ServerProcess.unix_socket=true",
             "--ServerApp.x=1",
-            "--StandaloneProxyServer.port",
+            "--absolute-url",
             "a",
             "--",
             "--StandaloneProxyServer.port=1",
         ]
         rest, found = split_traits(words)
-        self.assertEqual(words[3:], rest)
-        self.assertEqual(
-            {SECTION: {"port": 9000, "base_url": "/x"}, "ServerProcess": {"environment": {"A": "b"}}}, found
-        )
+        self.assertEqual(words[8:], rest)
+        own = {"port": 9000, "base_url": "/x", "timeout": 30, "absolute_url": True, "raw_socket_proxy": False}
+        self.assertEqual({SECTION: own, "ServerProcess": {"environment": {"A": "b"}, "unix_socket": True}}, found)
+        self.assertEqual(([], {SECTION: {"port": ""}}), split_traits(["--StandaloneProxyServer.port"]))
         self.assertRaises(ConfigError, traits_of, {SECTION: {"port": "x"}})
 
 
