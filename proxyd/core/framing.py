@@ -121,8 +121,11 @@ class ChunkedDecoder:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _check_line(self, line: bytes, *, complete: bool) -> None:
-        limit = self._max_line if self._state is _SIZE else self._trailers_left
-        if len(line) > limit:
+        if self._state is _SIZE:
+            is_too_long = len(line) > self._max_line
+        else:  # the last line of any trailer section is nothing but its end
+            is_too_long = len(line) - line.endswith(b"\r") > self._trailers_left
+        if is_too_long:
             raise FramingError("a chunk line or a trailer section is too long")
         if complete and not line.endswith(b"\r"):
             raise FramingError("a line of the chunked coding ends in a bare LF")

@@ -35,6 +35,18 @@ from proxyd.option import (
 )
 
 _MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Limits of what everybody sends.
+_FOR_ALL = (
+    "request_line",
+    "header_line",
+    "headers",
+    "header_count",
+    "chunk_line",
+    "rewrite_body",
+    "api_body",
+    "api_bulk_body",
+    "route_path",
+)
 
 
 class ListenerConfig:
@@ -164,13 +176,13 @@ class Limits:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what would refuse every request; only where the help says so is 0 no limit.
+        """Refuse what would refuse everything; only where the help says so is 0 no limit.
 
         Raises `OptionError`.
         """
-        for name in ("request_line", "header_line", "headers", "header_count", "chunk_line"):
+        for name in _FOR_ALL:
             if not getattr(self, name):
-                raise OptionError("0 would let no request through", name)
+                raise OptionError("0 would let nothing through", name)
 
 
 @attrs.frozen(kw_only=True)

@@ -234,8 +234,8 @@ class ChunkedDecoderTests(SynchronousTestCase):
             (b"1;xxxxxxx\r\na\r\n" * 128 + b"0\r\n\r\n", True),
             (b"1;xxxxxxx\r\na\r\n" * 128 + b"0;\r\n\r\n", False),
             (b"0;" + b"x" * 4095, False),
-            (b"0\r\nT: " + b"x" * 8188 + b"\r\n\r\n", True),
-            (b"0\r\nT: " + b"x" * 8189 + b"\r\n\r\n", False),
+            (b"0\r\nT: " + b"x" * 8189 + b"\r\n\r\n", True),
+            (b"0\r\nT: " + b"x" * 8190 + b"\r\n\r\n", False),
             (b"0\r\n" + b"T: xxxx\r\n" * 1170 + b"\r\n", True),
             (b"0\r\n" + b"T: xxxx\r\n" * 1171 + b"\r\n", False),
             (b"0;" + b"x" * 65536, False),
@@ -247,7 +247,10 @@ class ChunkedDecoderTests(SynchronousTestCase):
 
     def test_trailers_have_a_limit_together(self) -> None:
         """All trailers share `max_trailers` bytes, however many they are."""
-        self.assert_decoded(b"0\r\nA: b\r\nC: d\r\n\r\n", b"", max_trailers=10)
+        self.assert_decoded(b"0\r\nA: b\r\nC: d\r\n\r\n", b"", max_trailers=8)
+        self.assert_decoded(b"3\r\nabc\r\n0\r\n\r\n", b"abc", max_trailers=0)
+        self.assert_refused(b"0\r\nA: b\r\nC: d\r\n\r\n", max_trailers=7)
+        self.assert_refused(b"0\r\nA", max_trailers=0)
         self.assert_refused(b"0\r\nA: b\r\nC: d\r\nE: f\r\n\r\n", max_trailers=10)
         self.assert_refused(b"0\r\nA: bcdefghi\r\n\r\n", max_trailers=10)
         self.assert_refused(b"0\r\nA: bcdefghi", max_trailers=10)
