@@ -397,7 +397,7 @@ class ProblemTests(SynchronousTestCase):
 
     def test_limits_that_let_nothing_through_are_refused(self) -> None:
         """Who writes 0 means no limit."""
-        for name in ("request_line", "header_line", "headers", "header_count", "chunk_line", "rewrite_body", "api_body"):
+        for name in ("request_line", "headers", "header_count", "chunk_line", "rewrite_body", "route_path"):
             column = len(name) + 12
             words = "0 would let nothing through"
             self.assert_problems(f"limits: {{{name}: 0}}", f"f:1:{column}: limits.{name}: {words}")
