@@ -129,7 +129,10 @@ class NativeRoutesApi(RoutesApi):
             if before is None or known is None:
                 raise RequestError(404, _NO_ROUTE if before is None else "a route of the configuration stays as it is")
             members = json.loads(known.members) if known.members else {"target": known.upstream.url}
-            route = self._reader.read(key, merge(members, patch))
+            merged = merge(members, patch)
+            if "target" not in patch and "upstream" in patch:
+                merged["target"] = patch["upstream"]
+            route = self._reader.read(key, merged)
             if route != known:
                 await self._store.put(route)
                 self._log.info("Route changed {prefix} -> {upstream}", prefix=key, upstream=route.upstream.url)

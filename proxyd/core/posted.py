@@ -18,6 +18,11 @@ from proxyd.option import Secret
 RESERVED = ".proxyd"
 """A segment that no route has: what is below it belongs to authenticators."""
 
+# What the API adds to a route when it tells of it, and whoever posts that means nothing by it; and the other word for
+# the target, which would stay behind when the target is changed.
+_NOT_KEPT = frozenset({"last_activity", "static", "upstream"})
+_NOT_KEPT_VERBATIM = frozenset({"last_activity"})
+
 OptionsReader = Callable[[Mapping[str, Any]], RouteOptions]
 """Reads the options in a posted object, leaving what is none; raises `OptionError`."""
 
@@ -92,7 +97,8 @@ class RouteReader:
             raise RequestError(400, f"{'.'.join(map(str, error.path)) or 'target'}: {error}") from None
         if self.read_options is not None and RESERVED in place_of(key)[1]:
             raise RequestError(400, f"{RESERVED} in a path is reserved for logins")
-        members = {name: value for name, value in posted.items() if name != "last_activity"}
+        not_kept = _NOT_KEPT if self.read_options is not None else _NOT_KEPT_VERBATIM
+        members = {name: value for name, value in posted.items() if name not in not_kept}
         members["target"] = target
         skipped = 0
         if self.host_routing and (segments := place_of(key)[1]):

@@ -229,6 +229,14 @@ class PatchTests(NativeApiTestCase):
             _, _, body = self.call("PATCH", "/api/routes/x", patch)
             self.assertEqual("1970-01-01T00:00:00.000Z", body["last_activity"])
 
+    def test_upstream_is_a_word_for_the_target(self) -> None:
+        """As with POST, and whichever word was posted."""
+        for posted in ({"upstream": "http://a"}, A):
+            self.call("POST", "/api/routes/x", posted)
+            status, _, body = self.call("PATCH", "/api/routes/x", {"upstream": "http://b"})
+            self.assertEqual((200, {**B, "last_activity": body["last_activity"]}), (status, body))
+        self.assertEqual(400, self.call("PATCH", "/api/routes/x", {"upstream": None})[0])
+
     def test_nothing_changes_when_nothing_is_to(self) -> None:
         """The entry, and what serves it, stays."""
         self.call("POST", "/api/routes/x", A)

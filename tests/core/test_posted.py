@@ -38,6 +38,23 @@ TYPED = RouteReader(host_routing=False, read_options=read_options)
 HOSTS = RouteReader(host_routing=True, read_options=None)
 
 
+class ToldTests(SynchronousTestCase):
+    """What the API has told of a route."""
+
+    def test_it_may_be_posted_again(self) -> None:
+        """A copy of a static route is none; where members are verbatim, only the time is ours."""
+        posted = {"target": "http://h", "static": True, "last_activity": "2000-01-01"}
+        self.assertEqual(json.loads(TYPED.read("/a", posted).members), {"target": "http://h"})
+        self.assertEqual(json.loads(VERBATIM.read("/a", posted).members), {"target": "http://h", "static": True})
+
+    def test_there_is_one_word_for_the_target(self) -> None:
+        """Two of them could differ later."""
+        self.assertEqual(json.loads(TYPED.read("/a", {"upstream": "http://h"}).members), {"target": "http://h"})
+        both = {"upstream": "http://no", "target": "http://h"}
+        self.assertEqual(json.loads(TYPED.read("/a", both).members), {"target": "http://h"})
+        self.assertEqual(json.loads(VERBATIM.read("/a", both).members), both)
+
+
 class KeyTests(SynchronousTestCase):
     """Keys."""
 
