@@ -152,7 +152,7 @@ class _Document:
         for name, (key, value) in self._pairs(node, path).items():
             place = (*path, name)
             known = target.get(name)
-            if known is None:
+            if known is None and place not in self._functions:
                 self._keys[place] = key.start_mark
                 target[name] = self._plain(loader, value, place)
             elif isinstance(known, dict) and isinstance(value, yaml.MappingNode):
@@ -240,6 +240,10 @@ class _Document:
                     _problem("${ begins no variable; write $${ for a literal ${", path, node.start_mark)
                 )
                 return ""
+            if default and "${" in default:
+                self._problems.append(
+                    _problem(f"the default of ${{{name}}} cannot hold a variable", path, node.start_mark)
+                )
             found = True
             value = self._environ.get(name)
             if value is None and default is None:

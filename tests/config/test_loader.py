@@ -158,6 +158,14 @@ class EnvironmentTests(SynchronousTestCase):
                 ["f:1:11: pid_file: ${ begins no variable; write $${ for a literal ${"],
             )
 
+    def test_a_default_that_would_hold_a_variable_is_an_error(self) -> None:
+        """It would end at the first brace, and leave `${B}` as it stands: as a token, one that anybody can guess."""
+        for environ in ({}, {"B": "b"}, {"A": "a"}):
+            self.assertEqual(
+                problems_of("pid_file: '${A:-${B}}'", environ),
+                ["f:1:11: pid_file: the default of ${A} cannot hold a variable"],
+            )
+
     def test_keys_are_no_values(self) -> None:
         """A variable in a key stays as it is written."""
         self.assertEqual(problems_of("'${A}': x", {"A": "pid_file"}), ["f:1:1: ${A}: unknown option"])
@@ -721,6 +729,15 @@ class FileTests(SynchronousTestCase):
             "proxyd.yaml:1:26: routes./a/: means the same as /a, at proxyd.yaml:1:10",
             "proxyd.yaml:1:64: routes.H.Test/: means the same as h.test/, at proxyd.yaml:1:43",
         )
+
+    def test_a_callable_that_two_files_set_is_pointed_at(self) -> None:
+        """It is a value like others, whatever the second one is."""
+        self.write("proxyd.yaml", "servers: {a: {command: !python 'os:getcwd'}}\n")
+        for value in ("[a]", "!python 'os:getpid'"):
+            self.write("conf.d/x.yaml", f"servers: {{a: {{command: {value}}}}}\n")
+            self.assert_problems(
+                "conf.d/x.yaml:1:15: servers.a.command: is set twice, before at proxyd.yaml:1:15",
+            )
 
     def test_a_key_that_two_files_set_is_pointed_at(self) -> None:
         """Both places are named; lists are not joined."""
