@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from proxyd.http.request import Request
     from proxyd.model.auth import Admit
 
-# CVE-2026-54338: what clients send is bounded in the log, too.
+# CVE-2026-54338: what clients send is bounded in the log, too. Escapes make it longer: then less of it is told.
 _MAX_VALUE = 1024
+_MAX_LINE = 4096
+_MAX_ESCAPED_VALUE = 80
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
 
 
@@ -70,14 +72,11 @@ class CombinedLog(AccessLog):
             self._second = now
             self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
         head = request.head
-        user = "-" if request.admission is None else _user(request.admission)
-        address = request.channel.peer.address
-        seconds = request.seconds
         line = None
         if self._format is not None:
             line = self._format(
-                address,
-                user,
+                request.channel.peer.address,
+                "-" if request.admission is None else _user(request.admission),
                 self._stamp,
                 head.method,
                 head.target,
@@ -86,18 +85,26 @@ class CombinedLog(AccessLog):
                 request.body_sent,
                 head.referer,
                 head.user_agent,
-                seconds,
+                request.seconds,
                 request.request_id,
             )
         if line is None:
-            line = (
-                f"{address.decode() or 'unix'} - {user} [{self._stamp}] "
-                f'"{printable(head.method)} {printable(head.target.partition(b"?")[0])} HTTP/1.{head.version}" '
-                f"{request.status or '-'} {request.body_sent} "
-                f'"{printable(head.referer.partition(b"?")[0]) or "-"}" "{printable(head.user_agent) or "-"}" '
-                f"{seconds:.4f} {request.request_id or '-'}\n"
-            )
+            line = self._line(request, _MAX_VALUE)
+        if len(line) > _MAX_LINE:
+            line = self._line(request, _MAX_ESCAPED_VALUE)
         self._write(line)
+
+    def _line(self, request: Request, most: int) -> str:
+        """The line, with at most so many bytes of each value of the client."""
+        head = request.head
+        user = "-" if request.admission is None else _user(request.admission, most)
+        return (
+            f"{request.channel.peer.address.decode() or 'unix'} - {user} [{self._stamp}] "
+            f'"{printable(head.method, most)} {printable(head.target.partition(b"?")[0], most)} HTTP/1.{head.version}" '
+            f"{request.status or '-'} {request.body_sent} "
+            f'"{printable(head.referer.partition(b"?")[0], most) or "-"}" "{printable(head.user_agent, most) or "-"}" '
+            f"{request.seconds:.4f} {request.request_id or '-'}\n"
+        )
 
 
 class JsonLog(AccessLog):
@@ -105,37 +112,44 @@ class JsonLog(AccessLog):
 
     def write(self, request: Request) -> None:
         """Write the line of an exchange that is over."""
+        line = self._line(request, _MAX_VALUE)
+        if len(line) > _MAX_LINE:
+            line = self._line(request, _MAX_ESCAPED_VALUE)
+        self._write(line)
+
+    def _line(self, request: Request, most: int) -> str:
+        """The line, with at most so many characters of each value of the client."""
         head = request.head
         entry = {
             "time": timestamp(self._wall_clock()),
             "peer": request.peer.address.decode() or "unix",
-            "method": head.method[:_MAX_VALUE].decode("latin-1"),
-            "host": (head.host or b"")[:_MAX_VALUE].decode("latin-1"),
-            "path": head.target.partition(b"?")[0][:_MAX_VALUE].decode("utf-8", "replace"),
+            "method": head.method[:most].decode("latin-1"),
+            "host": (head.host or b"")[:most].decode("latin-1"),
+            "path": head.target.partition(b"?")[0][:most].decode("utf-8", "replace"),
             "status": request.status,
             "bytes": request.body_sent,
             "seconds": round(request.seconds, 6),
-            "referer": head.referer.partition(b"?")[0][:_MAX_VALUE].decode("utf-8", "replace"),
-            "user_agent": head.user_agent[:_MAX_VALUE].decode("utf-8", "replace"),
+            "referer": head.referer.partition(b"?")[0][:most].decode("utf-8", "replace"),
+            "user_agent": head.user_agent[:most].decode("utf-8", "replace"),
         }
         if request.admission is not None and request.admission.identity.name:
-            entry["user"] = request.admission.identity.name[:_MAX_VALUE]
+            entry["user"] = request.admission.identity.name[:most]
         if request.entry is not None:
-            entry["route"] = request.entry.route.key
+            entry["route"] = request.entry.route.key[:most]
         if request.request_id:
             entry["request_id"] = request.request_id
-            entry["detail"] = request.detail
-        self._write(json.dumps(entry) + "\n")
+            entry["detail"] = request.detail[:most]
+        return json.dumps(entry) + "\n"
 
 
-def _user(admission: Admit) -> str:
+def _user(admission: Admit, most: int = _MAX_VALUE) -> str:
     """Who it is, as one word; `-` if nobody was asked."""
     if not admission.identity.name:
         return "-"
-    return printable(admission.identity.name.encode()).replace(" ", "\\x20")
+    return printable(admission.identity.name.encode(), most).replace(" ", "\\x20")
 
 
-def printable(value: bytes) -> str:
+def printable(value: bytes, most: int = _MAX_VALUE) -> str:
     """What a client sent, as it may stand in a line of a log: bounded, without control characters and quotes."""
-    text = value[:_MAX_VALUE].decode("latin-1")
+    text = value[:most].decode("latin-1")
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text) if _UNSAFE.search(text) else text

@@ -94,6 +94,15 @@ class CompiledTests(SynchronousTestCase):
             compiled, in_python = self.lines(**facts)
             self.assertEqual(compiled, in_python)
 
+    def test_escapes_make_no_line_longer_than_others(self) -> None:
+        """Each byte of a client may become four characters, or six in JSON: then less of it is told."""
+        for value in (b'"' * 2000, b"\x81" * 2000, b"\xff" * 2000):
+            facts = {"target": value, "user_agent": value, "referer": value, "method": value}
+            identity = SimpleNamespace(name=value.decode("latin-1"))
+            for line in self.lines(**facts, admission=SimpleNamespace(identity=identity)):
+                self.assertLessEqual(len(line), 4096)
+                self.assertTrue(line.endswith(" 1.2346 -\n"))
+
     def test_what_it_refuses(self) -> None:
         """Values of other types are the fault of who calls."""
         if scan.combined_line is None:
@@ -136,6 +145,17 @@ class JsonLogTests(DataPathTestCase):
         )
         self.assertEqual((404, "no route"), (bad["status"], bad["detail"]))
         self.assertEqual(16, len(bad["request_id"]))
+
+    def test_escapes_make_no_line_longer_than_others(self) -> None:
+        """Each byte of a client may become six characters: then less of it is told."""
+        lines = Lines()
+        self.proxy.site.access_log = JsonLog(lines, self.proxy.clock.seconds)
+        value = b"\xff" * 2000
+        client = self.proxy.client()
+        client.send(b"GET /%b HTTP/1.1\r\nHost: h\r\nUser-Agent: %b\r\nReferer: %b\r\n\r\n" % (value, value, value))
+        (line,) = lines.lines
+        self.assertLessEqual(len(line), 4096)
+        self.assertTrue(json.loads(line)["path"].startswith("/\ufffd\ufffd"))
 
 
 class PrintableTests(SynchronousTestCase):
