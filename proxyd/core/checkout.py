@@ -111,6 +111,10 @@ class Checkout:
             words += ["--branch", self.branch] if self.branch else []
             yield Git((*words, "--no-single-branch", "--", self.url, self.folder), outside=True)
             return
+        # What is on none of the remote's branches is somebody's work.
+        unpublished = yield Git(
+            ("rev-list", "-n", "1", "HEAD", "--branches", "--not", "--remotes=origin"), may_fail=True
+        )
         yield Git(("fetch", "origin"))
         branch = yield from self._branch()
         upstream = f"refs/remotes/origin/{branch}"
@@ -124,10 +128,15 @@ class Checkout:
         for path in _lines((yield Git(("ls-files", "--deleted", "-z")))):
             # It may be gone from there as well.
             yield Git(("checkout", upstream, "--", path), may_fail=True)
-        if (yield Git(("status", "--porcelain", "--untracked-files=no"))):
+        is_changed = bool((yield Git(("status", "--porcelain", "--untracked-files=no"))))
+        if is_changed:
             message = "Keep local changes before an update"
             yield Git((*_AUTHOR, "commit", "--no-verify", "--allow-empty", "-a", "-m", message))
         try:
+            if unpublished == "" and not is_changed:
+                # Nothing is to be kept, so that the remote is followed wherever it goes, a rewritten history included.
+                yield Git(("checkout", "-B", branch, upstream, "--"))
+                return
             yield Git(("checkout", branch, "--"))
             yield from _merge(upstream)
         except ProxydError:

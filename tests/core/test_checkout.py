@@ -12,6 +12,8 @@ from proxyd.errors import ProxydError
 URL = "https://example.org/team/app.git"
 FAULT = "a fault"
 DIFF, UNTRACKED, DELETED, STATUS = "diff", "ls-files --others", "ls-files --deleted", "status"
+WORK = {"rev-list": "0123abc\n"}
+"""Somebody has committed something here."""
 
 
 def play(
@@ -80,6 +82,7 @@ class UpdateTests(SynchronousTestCase):
         upstream = "refs/remotes/origin/dev"
         self.assertEqual(
             [
+                "rev-list -n 1 HEAD --branches --not --remotes=origin",
                 "fetch origin",
                 "Free()",
                 "rev-parse --verify --quiet HEAD",
@@ -108,20 +111,39 @@ class UpdateTests(SynchronousTestCase):
                 "Rename(path='a')",
                 f"checkout -B dev {upstream} --",
             ],
-            lines(play(Checkout(URL, "app", "dev"), Found.REPOSITORY, answers))[3:],
+            lines(play(Checkout(URL, "app", "dev"), Found.REPOSITORY, answers))[4:],
         )
+
+    def test_the_remote_is_followed_where_nobody_has_worked(self) -> None:
+        """Whatever has become of its history. What was committed or changed here is merged, and so is what may be."""
+        follow, merge = "checkout -B dev refs/remotes/origin/dev --", "checkout dev --"
+        for answers, expected in (
+            ({}, follow),
+            (WORK, merge),
+            ({STATUS: " M a\n"}, merge),
+            ({"rev-list": None}, merge),
+        ):
+            steps = lines(play(Checkout(URL, "app", "dev"), Found.REPOSITORY, answers))
+            self.assertEqual([expected], [step for step in steps if step in (follow, merge)], answers)
+        taken: list[Step] = []
+        self.assertRaises(
+            ProxydError, play, Checkout(URL, "app", "dev"), Found.REPOSITORY, {"checkout -B": FAULT}, taken
+        )
+        self.assertEqual("reset --hard", lines(taken)[-1])
 
     def test_a_merge_that_fails(self) -> None:
         """Ours stays where both sides have changed something; whatever else it is, nothing is left half written."""
         merge = "-c user.name=proxyd -c user.email=proxyd@localhost -c commit.gpgsign=false merge"
         checkout = Checkout(URL, "app", "dev")
-        steps = lines(play(checkout, Found.REPOSITORY, {merge: None, "diff --name-only --diff-filter=U": "a\0b\0"}))
+        steps = lines(
+            play(checkout, Found.REPOSITORY, {**WORK, merge: None, "diff --name-only --diff-filter=U": "a\0b\0"})
+        )
         self.assertEqual(
             ["diff --name-only --diff-filter=U -z", "add --all -- a b", "commit --no-verify --no-edit"], steps[-3:]
         )
         for answers in ({merge: None}, {"checkout dev": FAULT}, {merge: FAULT}):
             taken: list[Step] = []
-            self.assertRaises(ProxydError, play, checkout, Found.REPOSITORY, answers, taken)
+            self.assertRaises(ProxydError, play, checkout, Found.REPOSITORY, {**WORK, **answers}, taken)
             self.assertEqual("reset --hard", lines(taken)[-1], answers)
 
     def test_nothing_is_committed_when_nothing_was_changed(self) -> None:
@@ -133,8 +155,8 @@ class UpdateTests(SynchronousTestCase):
 
     def test_without_a_branch_it_is_the_remotes_own(self) -> None:
         """Whatever it is called; who does not say it is asked to."""
-        steps = lines(play(Checkout(URL, "app"), Found.REPOSITORY, {"symbolic-ref": "origin/trunk\n"}))
-        self.assertEqual(["remote set-head origin --auto", "symbolic-ref --short refs/remotes/origin/HEAD"], steps[1:3])
+        steps = lines(play(Checkout(URL, "app"), Found.REPOSITORY, {**WORK, "symbolic-ref": "origin/trunk\n"}))
+        self.assertEqual(["remote set-head origin --auto", "symbolic-ref --short refs/remotes/origin/HEAD"], steps[2:4])
         self.assertIn("checkout trunk --", steps)
         self.assertRaises(CheckoutError, play, Checkout(URL, "app"), Found.REPOSITORY, {"symbolic-ref": None})
 

@@ -117,6 +117,25 @@ class CheckoutTests(PreparationCase):
         )
         self.assertEqual("", git(self.folder, "status", "--porcelain", "--untracked-files=no"))
 
+    async def test_a_history_that_was_rewritten(self) -> None:
+        """Is followed as long as nobody has worked here: with the last commit only, nothing could be merged."""
+        commit(self.origin, a__txt="two")
+        await self.check_out()
+        for text in ("three", "four"):
+            (self.origin / "a.txt").write_text(text)
+            git(self.origin, "commit", "-q", "-a", "--amend", "-m", text)
+            (self.folder / "own.txt").write_text("own")
+            await self.check_out()
+            self.assertEqual((text, "own"), (self.read("a.txt"), self.read("own.txt")))
+        (self.folder / "a.txt").write_text("mine")
+        commit(self.origin, gone__txt="changed")
+        await self.check_out()
+        self.assertEqual(("mine", "changed"), (self.read("a.txt"), self.read("gone.txt")))
+        commit(self.origin, gone__txt="changed again")
+        git(self.origin, "commit", "-q", "--amend", "-m", "five")
+        await self.check_out()
+        self.assertEqual(("mine", "changed again"), (self.read("a.txt"), self.read("gone.txt")))
+
     async def test_a_file_that_is_gone_everywhere(self) -> None:
         """Deleted here and there: it stays deleted."""
         await self.check_out()
