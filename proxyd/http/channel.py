@@ -296,7 +296,7 @@ class HTTPChannel(SplicingProtocol):
                 self._buffer, body.rest = body.rest, b""
                 self._pause()
         else:
-            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.progress_seconds)
         if request.sink is None:
             request.body_start += data
         elif data or spliced or body.complete:
@@ -320,7 +320,7 @@ class HTTPChannel(SplicingProtocol):
     def expect_body(self) -> None:
         """Somebody takes the body now: read on, within the limits of time."""
         if self._state is _BODY:
-            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.progress_seconds)
             self._resume()
 
     def pause_body(self) -> None:
@@ -340,15 +340,16 @@ class HTTPChannel(SplicingProtocol):
 
     def write(self, data: bytes) -> None:
         """Send a part of a response."""
+        self.transport.write(data)
         client_idle = self.settings.timeouts.client_idle
         if client_idle:
+            self._unsent = self.transport.unsent
             self.site.deadlines.set(self, client_idle)
-        self.transport.write(data)
 
     def stalled(self) -> None:
-        """The client does not take what is sent: it has `timeouts.body_idle` to take some."""
+        """The client does not take what is sent: it has `progress_seconds` to take some."""
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.settings.timeouts.body_idle)
+        self.site.deadlines.set(self, self.settings.progress_seconds)
 
     def flowing(self) -> None:
         """The client has taken everything."""
@@ -403,7 +404,7 @@ class HTTPChannel(SplicingProtocol):
         self._state = _CLOSING
         self.transport.loseConnection()
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.settings.timeouts.body_idle)
+        self.site.deadlines.set(self, self.settings.progress_seconds)
 
     def _linger(self) -> None:
         self._state = _LINGERING
@@ -412,7 +413,7 @@ class HTTPChannel(SplicingProtocol):
         self.transport.loseWriteConnection()
         self._resume()
         self._unsent = self.transport.unsent
-        self.site.deadlines.set(self, self.settings.timeouts.body_idle if self._unsent else _LINGER_SECONDS)
+        self.site.deadlines.set(self, self.settings.progress_seconds if self._unsent else _LINGER_SECONDS)
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -442,7 +443,7 @@ class HTTPChannel(SplicingProtocol):
         unsent = self.transport.unsent
         if unsent and unsent < self._unsent:  # slow, but not stuck
             self._unsent = unsent
-            self.site.deadlines.set(self, self.settings.timeouts.body_idle)
+            self.site.deadlines.set(self, self.settings.progress_seconds)
             return
         state = self._state
         if state is _IDLE and not unsent:
@@ -451,10 +452,16 @@ class HTTPChannel(SplicingProtocol):
             self.stalled()  # it has not taken the last answer yet
         elif state is _HEAD and self._scanned:
             self._refuse(RequestError(408, "the head did not come within timeouts.header"))
-        elif state is _BODY and self.request is not None and not unsent:
+        elif state is _BODY and self.request is not None and not unsent and not self._must_be_alive:
             self._fail_body(RequestError(408, "the body did not come on within timeouts.body_idle"))
         else:
             self.transport.abortConnection()
+
+    @property
+    def _must_be_alive(self) -> bool:
+        """Whether silence is told by `timeouts.client_idle`, and answered by the end of the connection."""
+        timeouts = self.settings.timeouts
+        return 0 < timeouts.client_idle <= (timeouts.body_idle or timeouts.client_idle)
 
     @property
     def doing(self) -> str:

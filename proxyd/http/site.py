@@ -89,6 +89,8 @@ class SiteSettings:
     reader: RequestReader
     trusted: TrustedProxies
     error_pages: ErrorPages
+    progress_seconds: float
+    """A client that is to send or to take a body has so long to do some of it; 0: for ever."""
 
     @classmethod
     def make(
@@ -108,7 +110,8 @@ class SiteSettings:
             header_count=limits.header_count,
             long_line_status=long_line_status,
         )
-        return cls(timeouts, limits, RequestReader(head_limits), trusted, error_pages)
+        progress = min(filter(None, (timeouts.body_idle, timeouts.client_idle)), default=0.0)
+        return cls(timeouts, limits, RequestReader(head_limits), trusted, error_pages, progress)
 
 
 class Site(server.Site):

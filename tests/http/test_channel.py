@@ -323,6 +323,27 @@ class ClientIdleTests(DataPathTestCase):
         self.assertEqual(b"", client.pop())
         self.assert_ended(upstream)
 
+    def test_silence_in_a_body(self) -> None:
+        """A client that sends no more of its body is dropped, without an answer, and so is one that takes no more."""
+        client, upstream = self.begin(b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n1")
+        for _ in range(4):
+            self.proxy.advance(4)
+            client.send(b"2")
+        self.assertTrue(client.connected)
+        self.proxy.advance(6)
+        self.assertEqual((False, b""), (client.connected, client.pop()))
+        self.assert_ended(upstream)
+        client, upstream = self.begin()
+        client.stall()
+        upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000)
+        for _ in range(4):
+            self.proxy.advance(4)
+            client.take(5_000)
+        self.assertTrue(client.connected)
+        self.proxy.advance(11)
+        self.assertFalse(client.connected)
+        self.assert_ended(upstream)
+
     def test_taking_counts(self) -> None:
         """A client that gets something now and then is not silent."""
         client, upstream = self.begin()
