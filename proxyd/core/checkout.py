@@ -28,7 +28,7 @@ ENVIRONMENT = {
 """What every git gets in its environment."""
 
 _AUTHOR = ("-c", "user.name=proxyd", "-c", "user.email=proxyd@localhost", "-c", "commit.gpgsign=false")
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s'\"]+@")
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]+@")
 _TRANSPORT = re.compile(r"([A-Za-z0-9]+)::")
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it without having it
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$|/$|\.$))[^\x00-\x20\x7f~^:?*\[\\-][^\x00-\x20\x7f~^:?*\[\\]*")

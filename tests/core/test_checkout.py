@@ -192,6 +192,7 @@ class SafetyTests(SynchronousTestCase):
         secret = "https://dan:hunter2@example.org/app"
         self.assertEqual("git clone -- https://***@example.org/app x", str(Git(("clone", "--", secret, "x"))))
         self.assertEqual("fatal: 'https://***@example.org/app' x@y", masked(f"fatal: '{secret}' x@y"))
+        self.assertEqual("https://***@h/x@y, ssh://***@h", masked("https://dan:p@ss@h/x@y, ssh://git@h"))
         error = self.assertRaises(CheckoutError, Checkout, secret + "\n", "app")
         self.assertNotIn("hunter2", str(error))
 
