@@ -255,6 +255,7 @@ class UpstreamConnection(SplicingProtocol):
                     self._fail(MalformedResponseError(self._name, "a line of the head ends in a bare LF"))
                 else:
                     self._buffer = data
+                    self._is_heard()
                 return
             if self._buffer:
                 self._buffer = b""
@@ -275,6 +276,7 @@ class UpstreamConnection(SplicingProtocol):
             if self._interim > limits.interim_responses:
                 self._fail(MalformedResponseError(self._name, "more 1xx responses than limits.interim_responses"))
                 return
+            self._is_heard()
             self._receiver.interim_received(head)
             if self._state is not _HEAD or not data:
                 return
@@ -300,6 +302,11 @@ class UpstreamConnection(SplicingProtocol):
         self.pool.deadlines.set(self, self._idle_seconds)
         self.transport.read_size = LARGE_READ
         receiver.response_started(head, length, data, complete=False)
+
+    def _is_heard(self) -> None:
+        """The upstream is not silent before its response: its time runs anew, if it runs."""
+        if self.deadline is not None:
+            self.pool.deadlines.set(self, self._response_seconds)
 
     def _read_body(self, data: bytes, *, spliced: int = 0) -> None:
         """Pass more of the body on, of which `spliced` bytes have gone already."""

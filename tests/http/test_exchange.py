@@ -422,6 +422,23 @@ class FaultTests(DataPathTestCase):
         self.assert_status(504, client)
         self.assert_ended(upstream)
 
+    def test_a_slow_head_is_not_silence(self) -> None:
+        """Interim responses and pieces of a head show that the upstream is at work; between them it may be silent."""
+        client, upstream = self.begin()
+        for piece in (b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n", OK[:9], OK[9:20]):
+            self.proxy.advance(299)
+            upstream.send(piece)
+        self.proxy.advance(299)
+        client.pop()
+        upstream.send(OK[20:])
+        self.assert_status(200, client)
+        client, upstream = self.begin()
+        upstream.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        client.pop()
+        self.proxy.advance(301)
+        self.assert_status(504, client)
+        self.assert_ended(upstream)
+
     def test_a_slow_upload_is_not_silence(self) -> None:
         """The upstream's time runs from the end of the upload, not from its beginning."""
         client, _upstream = self.begin(POST)
