@@ -119,11 +119,20 @@ class Asker:
         self._reactor = reactor
         self._seconds = seconds
         self._policy = tls.policy()
-        self._socket = ""
+        self._socket = self._address = ""
+        # What the service is told besides; empty for what is in the URL.
+        self._host = b""
         if url.startswith(_UNIX):
             socket, slash, rest = url.removeprefix(_UNIX).partition("/")
             self._socket = unquote(socket)
             url = "http://localhost" + slash + rest
+        elif ":" in (urlsplit(url).hostname or ""):
+            # treq refuses addresses of IPv6, so that another name stands in their place.
+            netloc = urlsplit(url).netloc
+            self._address = unquote(urlsplit(url).hostname or "")
+            port = netloc.rpartition("]")[2]
+            self._host = f"[{self._address.partition('%')[0]}]{port}".encode("ascii")
+            url = url.replace(netloc, f"localhost{port}", 1)
         self.url = url
         self._pool: HTTPConnectionPool | None = None
 
@@ -146,7 +155,7 @@ class Asker:
         from treq.client import HTTPClient  # noqa: PLC0415  # see the top
         from twisted.web.http_headers import Headers  # noqa: PLC0415
 
-        headers = Headers()
+        headers = Headers({b"Host": [self._host]} if self._host else {})
         for name, value in fields:
             headers.addRawHeader(name, value)
         # A client of its own for each request: it keeps cookies, and they are those of different people.
@@ -169,6 +178,9 @@ class Asker:
         pool = self._pool if may_reuse else None
         if self._socket:
             return Agent.usingEndpointFactory(self._reactor, _UnixEndpoints(self._reactor, self._socket), pool)
+        if self._address:
+            endpoints = _AddressEndpoints(self._reactor, self._address, self._seconds, self._policy)
+            return Agent.usingEndpointFactory(self._reactor, endpoints, pool)
         return Agent(self._reactor, self._policy, connectTimeout=self._seconds, pool=pool)
 
     def _failed(self, failure: Failure) -> Reply:
@@ -207,6 +219,26 @@ class _UnixEndpoints:
         from twisted.internet.endpoints import UNIXClientEndpoint  # noqa: PLC0415  # see the top
 
         return UNIXClientEndpoint(self._reactor, self._path)
+
+
+@implementer(IAgentEndpointFactory)
+class _AddressEndpoints:
+    """All URLs lead to one address, whatever stands in its place in them."""
+
+    def __init__(self, reactor: Any, address: str, seconds: float, policy: Policy) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._seconds = seconds
+        self._policy = policy
+
+    def endpointForURI(self, uri: Any) -> Any:
+        """The address, with the port and TLS of the URL."""
+        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS  # noqa: PLC0415  # see the top
+
+        endpoint = HostnameEndpoint(self._reactor, self._address, uri.port, timeout=self._seconds)
+        if uri.scheme == b"http":
+            return endpoint
+        return wrapClientTLS(self._policy.creatorForNetloc(self._address.encode("ascii"), uri.port), endpoint)
 
 
 class _Body(Protocol):

@@ -87,10 +87,16 @@ class ClientTests(TestCase):
 class AnswerTests(TestCase):
     """Answers of something that is no Hub."""
 
-    def serve(self, answer: bytes, context: ssl.SSLContext | None = None, path: str = "") -> str:
-        """The URL of a server that answers each connection so, and closes it."""
-        listening = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
-        listening.bind(path or ("127.0.0.1", 0))
+    def setUp(self) -> None:
+        self.heads: list[bytes] = []
+
+    def serve(
+        self, answer: bytes, context: ssl.SSLContext | None = None, path: str = "", address: str = "127.0.0.1"
+    ) -> str:
+        """The URL of a server that answers each connection so, and closes it; what it was asked is in `heads`."""
+        host, family = (f"[{address}]", socket.AF_INET6) if ":" in address else (address, socket.AF_INET)
+        listening = socket.socket(socket.AF_UNIX if path else family)
+        listening.bind(path or (address, 0))
         listening.listen()
         self.addCleanup(listening.close)
 
@@ -102,7 +108,7 @@ class AnswerTests(TestCase):
                     return
                 try:
                     with closing(connection if context is None else context.wrap_socket(connection, True)) as client:
-                        client.recv(65536)
+                        self.heads.append(client.recv(65536))
                         client.sendall(answer)
                 except OSError:
                     pass
@@ -110,7 +116,7 @@ class AnswerTests(TestCase):
         threading.Thread(target=run, daemon=True).start()
         if path:
             return "http+unix://" + path.replace("/", "%2F") + "/hub/api"
-        return f"http{'s' if context else ''}://127.0.0.1:{listening.getsockname()[1]}/hub/api"
+        return f"http{'s' if context else ''}://{host}:{listening.getsockname()[1]}/hub/api"
 
     async def ask(self, url: str, **files: str) -> Any:
         """The answer there."""
@@ -132,6 +138,22 @@ class AnswerTests(TestCase):
         reply = await self.ask(self.serve(b"HTTP/1.0 200 OK\r\n\r\nx", path=path.name))
         self.addCleanup(Path(path.name).unlink)
         self.assertEqual(reply.body, b"x")
+
+    async def test_an_address_of_ipv6(self) -> None:
+        """With TLS and without; the Host is the one of the URL."""
+        authority = Authority(Path(self.mktemp()))
+        answer = b"HTTP/1.0 200 OK\r\n\r\nx"
+        for names in ((), ("::1",), ("127.0.0.1",)):
+            context = authority.server_context(authority.issue(*names)) if names else None
+            url = self.serve(answer, context, address="::1")
+            if names == ("127.0.0.1",):
+                with self.assertRaises(AskError):
+                    await self.ask(url, ca=str(authority.file))
+                continue
+            self.assertEqual(b"x", (await self.ask(url, ca=str(authority.file))).body)
+            host = url.partition("//")[2].partition("/")[0]
+            self.assertIn(f"\r\nHost: {host}\r\n".encode(), self.heads[-1])
+            self.assertTrue(self.heads[-1].startswith(b"GET /hub/api HTTP/1.1\r\n"))
 
     async def test_tls(self) -> None:
         """The host is verified, and our own certificate shown."""
