@@ -58,8 +58,7 @@ def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> C
     """
     document = _Document(environ)
     document.read(path)
-    for piece in sorted((path.parent / "conf.d").glob("*.yaml")):
-        document.read(piece)
+    document.read_directory(path.parent / "conf.d")
     return document.structure(kinds, path.parent.absolute())
 
 
@@ -112,6 +111,19 @@ class _Document:
             self._problems.append(Problem("is not UTF-8", file=str(path)))
         else:
             self.read_text(text, str(path))
+
+    def read_directory(self, directory: Path) -> None:
+        """Read the pieces in `directory`, if there is one; those that are hidden are an editor's."""
+        if not os.path.lexists(directory):
+            return
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as error:  # what cannot be looked at may hold the login
+            self._problems.append(Problem(f"cannot be read: {error.strerror}", file=str(directory)))
+            return
+        for name in names:
+            if name.endswith(".yaml") and not name.startswith("."):
+                self.read(directory / name)
 
     def read_text(self, text: str, name: str) -> None:
         try:

@@ -716,6 +716,7 @@ class FileTests(SynchronousTestCase):
         self.write("conf.d/20.yaml", "routes: {/c: 'http://c'}\nlimits: {body: 5}\n")
         self.write("conf.d/10.yaml", "routes: {/b: {upstream: 'http://b'}}\nhost_routing: true\n")
         self.write("conf.d/ignored.yml", "no: such option\n")
+        self.write("conf.d/.hidden.yaml", "no: such option\n")
         config = load(self.file, KINDS, {})
         self.assertEqual(list(config.routes), ["/a", "/b", "/c"])
         self.assertEqual((config.host_routing, config.limits.body), (True, 5))
@@ -729,6 +730,19 @@ class FileTests(SynchronousTestCase):
             "proxyd.yaml:1:26: routes./a/: means the same as /a, at proxyd.yaml:1:10",
             "proxyd.yaml:1:64: routes.H.Test/: means the same as h.test/, at proxyd.yaml:1:43",
         )
+
+    def test_pieces_that_cannot_be_looked_at_are_a_problem(self) -> None:
+        """What they say may be who gets in: a file alone is another configuration, and not a part of this one."""
+        self.write("proxyd.yaml", "")
+        pieces = self.directory / "conf.d"
+        for target, reason in (
+            ("conf.d", "Too many levels of symbolic links"),
+            ("not-mounted", "No such file or directory"),
+            ("proxyd.yaml", "Not a directory"),
+        ):
+            pieces.symlink_to(target)
+            self.assert_problems(f"conf.d: cannot be read: {reason}")
+            pieces.unlink()
 
     def test_a_callable_that_two_files_set_is_pointed_at(self) -> None:
         """It is a value like others, whatever the second one is."""
