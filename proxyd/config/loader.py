@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,14 @@ def find(environ: Mapping[str, str], system: Path = _SYSTEM_FILE) -> Path | None
     if environ.get("PROXYD_CONFIG"):
         return Path(environ["PROXYD_CONFIG"])
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
-    places = (
-        Path("etc/proxyd.yaml"),
-        Path("proxyd.yaml"),
-        home / "proxyd/proxyd.yaml",
-        system,
-    )
-    return next((place for place in places if place.is_file()), None)
+    for place in (Path("etc/proxyd.yaml"), Path("proxyd.yaml"), home / "proxyd/proxyd.yaml"):
+        with suppress(OSError):  # somebody else's directory, as the home of root is in many a container
+            if place.is_file():
+                return place
+    try:
+        return system if system.is_file() else None
+    except OSError:
+        return system  # to read it says what is the matter
 
 
 def load(path: Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:

@@ -883,6 +883,15 @@ class FindTests(SynchronousTestCase):
         self.put("proxyd.yaml")
         self.assertEqual(find({**self.environ, "PROXYD_CONFIG": "/no/such/file"}), Path("/no/such/file"))
 
+    def test_what_cannot_be_looked_at_is_passed_over(self) -> None:
+        """The home of somebody else is no reason not to start; the file of the machine tells when it is read."""
+        nobody_can_look = Path("/") / ("x" * 300)
+        self.environ["XDG_CONFIG_HOME"] = str(nobody_can_look)
+        system = self.put("system.yaml")
+        self.assertEqual(find(self.environ, system), system)
+        self.assertIsNone(find(self.environ, Path("none.yaml")))
+        self.assertEqual(find(self.environ, nobody_can_look), nobody_can_look)
+
     def test_empty_variables_count_as_unset(self) -> None:
         """`PROXYD_CONFIG=` and `XDG_CONFIG_HOME=` change nothing."""
         own = self.put(self.home / ".config/proxyd/proxyd.yaml")
