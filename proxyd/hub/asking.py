@@ -6,7 +6,10 @@ needs, takes LISTEN_FDS out of the environment, where our own listeners look for
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -14,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import (
     Certificate,
@@ -23,6 +28,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
@@ -34,6 +40,9 @@ if TYPE_CHECKING:
     from twisted.web.client import HTTPConnectionPool
 
 _UNIX = "http+unix://"
+# Addresses of IPv6, and names of containers with underscores: treq refuses them in a URL, so that something else stands
+# in their place.
+_NO_NAME = re.compile("[:_]")
 _MAX_BODY = 1024 * 1024
 _IDLE_CONNECTIONS = 8
 _IDLE_SECONDS = 30
@@ -119,19 +128,20 @@ class Asker:
         self._reactor = reactor
         self._seconds = seconds
         self._policy = tls.policy()
-        self._socket = self._address = ""
-        # What the service is told besides; empty for what is in the URL.
-        self._host = b""
+        self._socket = self._host = ""
+        # What the service is told in Host; empty for what is in the URL.
+        self._host_field = b""
         if url.startswith(_UNIX):
-            socket, slash, rest = url.removeprefix(_UNIX).partition("/")
-            self._socket = unquote(socket)
+            path, slash, rest = url.removeprefix(_UNIX).partition("/")
+            self._socket = unquote(path)
             url = "http://localhost" + slash + rest
-        elif ":" in (urlsplit(url).hostname or ""):
-            # treq refuses addresses of IPv6, so that another name stands in their place.
+        elif _NO_NAME.search(urlsplit(url).hostname or ""):
             netloc = urlsplit(url).netloc
-            self._address = unquote(urlsplit(url).hostname or "")
-            port = netloc.rpartition("]")[2]
-            self._host = f"[{self._address.partition('%')[0]}]{port}".encode("ascii")
+            self._host = unquote(urlsplit(url).hostname or "")
+            last = netloc.rpartition(":")[2]
+            port = f":{last}" if last.isdigit() else ""
+            shown = f"[{self._host.partition('%')[0]}]" if ":" in self._host else self._host
+            self._host_field = f"{shown}{port}".encode()
             url = url.replace(netloc, f"localhost{port}", 1)
         self.url = url
         self._pool: HTTPConnectionPool | None = None
@@ -155,7 +165,7 @@ class Asker:
         from treq.client import HTTPClient  # noqa: PLC0415  # see the top
         from twisted.web.http_headers import Headers  # noqa: PLC0415
 
-        headers = Headers({b"Host": [self._host]} if self._host else {})
+        headers = Headers({b"Host": [self._host_field]} if self._host_field else {})
         for name, value in fields:
             headers.addRawHeader(name, value)
         # A client of its own for each request: it keeps cookies, and they are those of different people.
@@ -178,8 +188,8 @@ class Asker:
         pool = self._pool if may_reuse else None
         if self._socket:
             return Agent.usingEndpointFactory(self._reactor, _UnixEndpoints(self._reactor, self._socket), pool)
-        if self._address:
-            endpoints = _AddressEndpoints(self._reactor, self._address, self._seconds, self._policy)
+        if self._host:
+            endpoints = _HostEndpoints(self._reactor, self._host, self._seconds, self._policy)
             return Agent.usingEndpointFactory(self._reactor, endpoints, pool)
         return Agent(self._reactor, self._policy, connectTimeout=self._seconds, pool=pool)
 
@@ -222,23 +232,53 @@ class _UnixEndpoints:
 
 
 @implementer(IAgentEndpointFactory)
-class _AddressEndpoints:
-    """All URLs lead to one address, whatever stands in its place in them."""
+class _HostEndpoints:
+    """All URLs lead to one host, whatever stands in its place in them."""
 
-    def __init__(self, reactor: Any, address: str, seconds: float, policy: Policy) -> None:
+    def __init__(self, reactor: Any, host: str, seconds: float, policy: Policy) -> None:
         self._reactor = reactor
-        self._address = address
+        self._host = host
         self._seconds = seconds
         self._policy = policy
 
     def endpointForURI(self, uri: Any) -> Any:
-        """The address, with the port and TLS of the URL."""
-        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS  # noqa: PLC0415  # see the top
+        """The host, with the port and TLS of the URL."""
+        from twisted.internet.endpoints import wrapClientTLS  # noqa: PLC0415  # see the top
 
-        endpoint = HostnameEndpoint(self._reactor, self._address, uri.port, timeout=self._seconds)
+        endpoint = _HostEndpoint(self._reactor, self._host, uri.port, self._seconds)
         if uri.scheme == b"http":
             return endpoint
-        return wrapClientTLS(self._policy.creatorForNetloc(self._address.encode("ascii"), uri.port), endpoint)
+        return wrapClientTLS(self._policy.creatorForNetloc(self._host.encode(), uri.port), endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _HostEndpoint:
+    """A host whose name only has to be known to the system."""
+
+    def __init__(self, reactor: Any, host: str, port: int, seconds: float) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._seconds = seconds
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """Connect to its addresses, one after the other."""
+        return Deferred.fromCoroutine(self._connect(factory))
+
+    async def _connect(self, factory: Any) -> Any:
+        from twisted.internet.endpoints import HostnameEndpoint  # noqa: PLC0415  # see the top
+
+        pool = self._reactor.getThreadPool()
+        look_up = partial(socket.getaddrinfo, type=socket.SOCK_STREAM)
+        found = await deferToThreadPool(self._reactor, pool, look_up, self._host, self._port)
+        *others, last = dict.fromkeys(str(address[0]) for *_, address in found)
+        seconds = self._seconds / (len(others) + 1)
+        for address in others:
+            try:
+                return await HostnameEndpoint(self._reactor, address, self._port, timeout=seconds).connect(factory)
+            except ConnectError:
+                continue
+        return await HostnameEndpoint(self._reactor, last, self._port, timeout=seconds).connect(factory)
 
 
 class _Body(Protocol):

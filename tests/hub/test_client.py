@@ -155,6 +155,24 @@ class AnswerTests(TestCase):
             self.assertIn(f"\r\nHost: {host}\r\n".encode(), self.heads[-1])
             self.assertTrue(self.heads[-1].startswith(b"GET /hub/api HTTP/1.1\r\n"))
 
+    async def test_a_name_with_an_underscore(self) -> None:
+        """As containers have it; all of its addresses are tried."""
+        known = socket.getaddrinfo
+
+        def look_up(host: str, *more: Any, **options: Any) -> Any:
+            if host == "no_hub":
+                raise socket.gaierror(socket.EAI_NONAME, "unknown")
+            addresses = ("127.0.0.2", "127.0.0.1") if host == "stack_hub" else (host,)
+            return [found for address in addresses for found in known(address, *more, **options)]
+
+        self.patch(socket, "getaddrinfo", look_up)
+        url = self.serve(b"HTTP/1.0 200 OK\r\n\r\nx").replace("127.0.0.1", "stack_hub")
+        self.assertEqual(b"x", (await self.ask(url)).body)
+        host = url.partition("//")[2].partition("/")[0]
+        self.assertIn(f"\r\nHost: {host}\r\n".encode(), self.heads[-1])
+        with self.assertRaises(AskError):
+            await self.ask("http://no_hub/")
+
     async def test_tls(self) -> None:
         """The host is verified, and our own certificate shown."""
         directory = Path(self.mktemp())
