@@ -147,11 +147,12 @@ class Recorder:
             if not head:
                 return
             line, fields = parsed(head)
+            answer, closes = self.answer, self.closes  # the next exchange may set others once this one is answered
             self.got.append((line, fields, body))
-            wire.send(self.answer)
-            if not self.answer or self.closes:
+            wire.send(answer)
+            if not answer or closes:
                 return
-            while self.answer.startswith(b"HTTP/1.1 101") and (data := wire.sock.recv(65536)):
+            while answer.startswith(b"HTTP/1.1 101") and (data := wire.sock.recv(65536)):
                 wire.send(data)
 
 
