@@ -1,8 +1,9 @@
-"""An epoll set of its own for the data path, polled when the main reactor finds it readable.
+"""An epoll set of its own for the data path, in which the process waits.
 
 The main reactor pays for every event with logging contexts and look-ups that a proxy feels. Here an event costs one
-dictionary look-up and one call. Every method that a Twisted transport asks for is spelled out: delegating by
-`__getattr__` would quietly put transports back on the main reactor.
+dictionary look-up and one call. Where the main reactor is that of epoll, its set is one descriptor of this one, and is
+asked when it is readable; with any other main reactor it is the other way round. Every method that a Twisted transport
+asks for is spelled out: delegating by `__getattr__` would quietly put transports back on the main reactor.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReadDescriptor, IWriteDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -35,12 +37,9 @@ _PEER_CLOSED = select.EPOLLRDHUP
 _READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
-# Bounds of one wake-up, so that the timers and the other descriptors of the main reactor stay on time: 32 x 32 events
-# of some 20 microseconds each. What they have to say leaves after each 32, and the other side can go on with it.
-_POLLS = 32
+# So many events are dealt with before what they have to say leaves, and before timers and descriptors of the main
+# reactor have their turn.
 _EVENTS = 32
-# A slow one among them ends the wake-up early.
-_WAKE_UP_SECONDS = 0.02
 
 # Making a Failure costs more than serving a small request.
 _FAILURES: dict[type[BaseException], Failure] = {
@@ -51,7 +50,7 @@ _FAILURES: dict[type[BaseException], Failure] = {
 
 @implementer(IReactorFDSet, IReadDescriptor)
 class DataPathReactor:
-    """Watches the descriptors of the data path; itself one descriptor of the main reactor `main`."""
+    """Watches the descriptors of the data path, and what happens in the main reactor `main`, while that runs."""
 
     _log = Logger()
 
@@ -69,16 +68,37 @@ class DataPathReactor:
         # Transports that hold back what they are to send until the round of events is over; None between rounds. To
         # read and send in turns is dearer: after each send, nothing of ours is in the processor's caches.
         self.outbox: list[Any] | None = None
-        main.addReader(self)
+        # The event of the main reactor's set, while it is a descriptor of ours.
+        self._main_event: tuple[int, int] | None = None
+        self.resume()
 
     def pause(self) -> None:
         """Let nothing happen for now: clients wait in the kernel."""
-        self._main.removeReader(self)
+        if self._main_event is not None:
+            del self._main.doIteration
+            self._epoll.unregister(self._main_event[0])
+            self._main_event = None
+        else:
+            self._main.removeReader(self)
 
     def resume(self) -> None:
         """Go on after `pause`, unless this was closed meanwhile."""
-        if not self._epoll.closed:
-            self._main.addReader(self)
+        if self._epoll.closed or self._main_event is not None:
+            return
+        main = self._main
+        if isinstance(main, EPollReactor) and main.doIteration == main.doPoll:
+            self._main_event = (main._poller.fileno(), _IN)
+            self._epoll.register(*self._main_event)
+            main.doIteration = self._iterate  # type: ignore[method-assign]
+        else:  # also when another one has taken that place
+            main.addReader(self)
+
+    def _iterate(self, seconds: float | None) -> None:
+        """Wait up to `seconds`, without a limit if None, for what happens here or in the main reactor."""
+        events = self._epoll.poll(seconds, _EVENTS)
+        self._deal_with(events)
+        if self._main_event in events:
+            self._main.doPoll(0)
 
     # What transports ask of a reactor.
 
@@ -161,33 +181,28 @@ class DataPathReactor:
         return "data path"
 
     def doRead(self) -> None:
-        """Dispatch what has happened, within the bounds of one wake-up.
+        """Dispatch what has happened."""
+        self._deal_with(self._epoll.poll(0, _EVENTS))
+
+    def _deal_with(self, events: list[tuple[int, int]]) -> None:
+        """Deal with a round of events, and send what was held back meanwhile.
 
         An event only tells which descriptor to look at: the descriptor may have been closed, and its number used
         again, earlier in the same round. What is true comes out of `recv` and `send`.
         """
-        poll = self._epoll.poll
-        deadline = self.seconds() + _WAKE_UP_SECONDS
-        for _ in range(_POLLS):
-            events = poll(0, _EVENTS)
-            outbox = self.outbox = []
-            try:
-                self._deal_with(events)
-            finally:
-                self.outbox = None
-                if outbox:
-                    self._send_all(outbox)
-            if len(events) < _EVENTS or self.seconds() > deadline:
-                return
-
-    def _deal_with(self, events: list[tuple[int, int]]) -> None:
-        if self._is_compiled:
-            _round.deal_with(
-                events, self._selectables, self._masks, PLAIN_KINDS, self._look_at, self._failed, self._ended
-            )
-            return
-        for fd, event in events:
-            self._look_at(fd, event)
+        outbox = self.outbox = []
+        try:
+            if self._is_compiled:
+                _round.deal_with(
+                    events, self._selectables, self._masks, PLAIN_KINDS, self._look_at, self._failed, self._ended
+                )
+            else:
+                for fd, event in events:
+                    self._look_at(fd, event)
+        finally:
+            self.outbox = None
+            if outbox:
+                self._send_all(outbox)
 
     def _send_all(self, outbox: list[Any]) -> None:
         if self._is_compiled:
@@ -256,6 +271,6 @@ class DataPathReactor:
             self._disconnect(selectable, ConnectionAborted(), half=False)
         for selectable in self.removeAll():
             self._disconnect(selectable, CONNECTION_LOST, half=False)
-        self._main.removeReader(self)
+        self.pause()
         self._epoll.close()
         self.splice_pipe.close()

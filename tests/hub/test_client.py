@@ -99,6 +99,7 @@ class AnswerTests(TestCase):
         listening.bind(path or (address, 0))
         listening.listen()
         self.addCleanup(listening.close)
+        self.addCleanup(listening.shutdown, socket.SHUT_RDWR)  # or the thread would go on, on whatever has its number
 
         def run() -> None:
             while True:

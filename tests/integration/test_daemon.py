@@ -429,4 +429,4 @@ class StallTests(CommandCase):
         server.process.send(signal.SIGABRT)
         self.assertEqual(server.process.wait(PATIENCE_SECONDS), -signal.SIGABRT)
         self.assertIn("Fatal Python error: Aborted", server.process.log)
-        self.assertRegex(server.process.log, r'File ".*epollreactor.py", line \d+ in ')
+        self.assertRegex(server.process.log, r'File ".*reactor.py", line \d+ in ')
