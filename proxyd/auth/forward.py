@@ -12,6 +12,7 @@ from proxyd.auth.anonymous import own_cookies
 from proxyd.auth.environment import AuthEnvironment
 from proxyd.core.cookies import cookies_in
 from proxyd.core.forward import x_forwarded
+from proxyd.core.target import split_target
 from proxyd.errors import OptionError, RequestError
 from proxyd.hub.asking import Asker, AskError, AskerTls, Reply, can_be_asked
 from proxyd.interfaces import IAuthenticator
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
     from proxyd.core.head import RequestHead
     from proxyd.model.routes import Route
 
-# What only we may say to the service; `_` is as good as `-` to many.
-_OURS = frozenset(b"x-forwarded-" + name for name in (b"for", b"host", b"method", b"port", b"proto", b"uri"))
+# What only we may say to the service; `_` is as good as `-` to many. Some believe the names that others have for it.
+_OURS = frozenset(b"x-forwarded-" + name for name in (b"for", b"host", b"method", b"port", b"proto", b"uri")) | {
+    b"x-original-method",
+    b"x-original-uri",
+    b"x-original-url",
+    b"x-rewrite-url",
+}
 # What upstreams are told by us, beside what a connection needs.
 _SAID = frozenset({b"host", *(b"x-forwarded-" + name for name in (b"for", b"host", b"port", b"proto"))})
 # What concerns a connection, or a body that is not sent.
@@ -151,7 +157,10 @@ def _question(head: RequestHead, peer: Peer) -> list[tuple[bytes, bytes]]:
     for line in x_forwarded(head, peer, "auto", frozenset()):
         name, _, value = line.partition(b": ")
         fields.append((name, _SCHEMES.get(value, value) if name == b"X-Forwarded-Proto" else value))
-    return [*fields, (b"X-Forwarded-Method", head.method), (b"X-Forwarded-Uri", head.target)]
+    # What the upstream would get, and not what came: they must not disagree on what is asked for. It has been read
+    # before, leniently or not.
+    target = b"".join(split_target(head.target, lenient=True))
+    return [*fields, (b"X-Forwarded-Method", head.method), (b"X-Forwarded-Uri", target)]
 
 
 KIND = Kind(AuthConfig, "forward", ForwardAuthConfig, ForwardAuthenticator)

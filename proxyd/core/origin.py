@@ -6,6 +6,7 @@ import re
 
 from proxyd.core.forward import Peer
 from proxyd.core.head import RequestHead
+from proxyd.core.target import resolve_dots
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
@@ -15,7 +16,7 @@ _DEFAULT_PORTS = {b"http": b":80", b"ws": b":80", b"https": b":443", b"wss": b":
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 # A browser reads a backslash as a slash, and drops tabs and line ends: what is left has only one reading.
 _LOCAL = re.compile(rb"/(?![/\\])[!-~]*")
-_HIDDEN_SLASH = re.compile(rb"/(?:%2f|%5c)", re.IGNORECASE)
+_OTHER_HOST = re.compile(rb"/(?:/|%2f|%5c)", re.IGNORECASE)
 
 
 def is_secure(head: RequestHead, peer: Peer) -> bool:
@@ -83,7 +84,9 @@ def local_path(target: bytes, scope: bytes) -> bytes:
 
     It is what a browser may be sent to with whatever it was asked for.
     """
-    path = target.partition(b"?")[0]
-    is_local = _LOCAL.fullmatch(target) and b"\\" not in path and not _HIDDEN_SLASH.match(path)
+    path, question, query = target.partition(b"?")
+    if not _LOCAL.fullmatch(target) or b"\\" in path:
+        return scope
+    path = resolve_dots(path)  # as the browser does
     inside = path == scope or path.startswith(scope.rstrip(b"/") + b"/")
-    return target if is_local and inside else scope
+    return path + question + query if inside and not _OTHER_HOST.match(path) else scope

@@ -54,9 +54,9 @@ class ForwardTests(TestCase):
         self.addCleanup(made._asker.close)
         return made
 
-    async def ask(self, *fields: str, method: str = "GET", peer: Peer = PEER) -> Verdict:
+    async def ask(self, *fields: str, method: str = "GET", target: str = "/x%20y?z=1", peer: Peer = PEER) -> Verdict:
         """The verdict on a request."""
-        lines = [f"{method} /x%20y?z=1 HTTP/1.1", "Host: a.test:8443", *fields]
+        lines = [f"{method} {target} HTTP/1.1", "Host: a.test:8443", *fields]
         head = RequestReader(HeadLimits()).read("\r\n".join(lines).encode())
         return await self.authenticator.authenticate(head, peer, ROUTE)
 
@@ -66,6 +66,7 @@ class ForwardTests(TestCase):
         await self.ask(
             "Cookie: sso=1; a=2", "Authorization: Basic x", "Content-Length: 7", "X-Forwarded-For: 6.6.6.6",
             "X-Forwarded-Uri: /evil", "X_Forwarded_Method: EVIL", "x-forwarded_proto: http", "Accept: */*",
+            "X-Original-URL: http://a.test/evil", "X-Original-Method: EVIL", "X_Rewrite_Url: /evil",
             "Referer: /r", "Expect: 100-continue", method="POST",
         )  # fmt: skip
         ((method, path, fields, body),) = self.service.asked
@@ -84,6 +85,17 @@ class ForwardTests(TestCase):
         self.assertNotRegex(repr(fields), "(?i)evil|6.6.6.6|expect")
         await self.ask(*WEBSOCKET)
         self.assertEqual(self.service.asked[-1][2]["x-forwarded-proto"], "https")
+
+    async def test_the_service_is_asked_for_what_the_upstream_would_get(self) -> None:
+        """Without dot segments: it may decide by a prefix, and that has to be the one of the route that answers."""
+        for target, asked in (
+            ("/public/../admin?x=/../y", "/admin?x=/../y"),
+            ("/public/%2E%2e/admin", "/admin"),
+            ("http://a.test/./admin", "/admin"),
+            ("/public/..%2fadmin", "/public/..%2fadmin"),
+        ):
+            await self.ask(target=target)
+            self.assertEqual(self.service.asked[-1][2]["x-forwarded-uri"], asked)
 
     async def test_a_trusted_proxy_in_front(self) -> None:
         """Knows the client."""

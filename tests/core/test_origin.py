@@ -184,5 +184,17 @@ class LocalPathTests(SynchronousTestCase):
 
     def test_outside_the_scope(self) -> None:
         """One route's login does not lead to another route."""
-        for target in (b"/", b"/other", b"/apple", b"/ap", b"//app/x", b"/%2Fapp"):
+        for target in (b"/", b"/other", b"/apple", b"/ap", b"//app/x", b"/%2Fapp", b"/app/../x", b"/app/a/%2e%2E/../x"):
             self.assertEqual(local_path(target, b"/app"), b"/app", target)
+
+    def test_dot_segments(self) -> None:
+        """They are resolved, as a browser does: what is left has to be at the scope, and on this host."""
+        for target, path in (
+            (b"/app/a/../b?c=/../d", b"/app/b?c=/../d"),
+            (b"/app/./%2E/b", b"/app/b"),
+            (b"/x/../app/b", b"/app/b"),
+            (b"/app/..", b"/app"),
+        ):
+            self.assertEqual(local_path(target, b"/app"), path)
+        for target in (b"/x/..//e.test", b"/.//e.test", b"/x/../%2fe.test", b"/./%5ce.test"):
+            self.assertEqual(local_path(target, b"/"), b"/")
