@@ -65,6 +65,15 @@ def read_or_make_key(path: Path) -> bytes:
 
     Raises `OSError` if it cannot be kept, is no key, or is there for others to read.
     """
+    try:
+        return _read_or_make_key(path)
+    except OSError as error:
+        if error.strerror is None:  # one of ours
+            raise
+        raise OSError(f"the key of logins cannot be kept in {path}: {error.strerror} (`state_directory`)") from None
+
+
+def _read_or_make_key(path: Path) -> bytes:
     with suppress(FileNotFoundError):
         return _read_key(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -61,6 +61,15 @@ class KeyTests(SynchronousTestCase):
             self.assertIn("holds no key", str(error))
             self.assertEqual(self.path.read_text(), text)
 
+    def test_a_place_that_cannot_be_used(self) -> None:
+        """Is told, with the option that names another one."""
+        self.path.parent.parent.mkdir(exist_ok=True)
+        self.path.parent.write_text("no directory")
+        error = self.assertRaises(OSError, read_or_make_key, self.path)
+        self.assertEqual(
+            f"the key of logins cannot be kept in {self.path}: Not a directory (`state_directory`)", str(error)
+        )
+
     def test_a_key_that_others_can_read_is_refused(self) -> None:
         """They could make logins of their own."""
         read_or_make_key(self.path)
