@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from proxyd.core.cookies import without_cookies
+from proxyd.core.head import folded
 from proxyd.model.auth import Admit
 
 
@@ -16,14 +17,10 @@ def admitted_fields(fields: list[bytes], admit: Admit) -> list[bytes]:
         kept = [line for line in (_cookie_line(line, strip.cookies) for line in kept) if line]
     if strip.fields or admit.add:
         # Applications that fold `_` and `-` must not read a forgery in its place.
-        names = strip.fields | {_folded(name) for name, _ in admit.add}
-        kept = [line for line in kept if _folded(line.partition(b":")[0]) not in names]
+        names = strip.fields | {folded(name) for name, _ in admit.add}
+        kept = [line for line in kept if folded(line.partition(b":")[0]) not in names]
         kept += [b"%b: %b" % pair for pair in admit.add]
     return kept
-
-
-def _folded(name: bytes) -> bytes:
-    return name.lower().replace(b"_", b"-")
 
 
 def _cookie_line(line: bytes, names: frozenset[bytes]) -> bytes:

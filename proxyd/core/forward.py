@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, block_of, lines_of, without_names
+from proxyd.core.head import CHUNKED, CRLF, RequestHead, ResponseHead, block_of, folded, lines_of, without_names
 from proxyd.core.target import strip_segments
 from proxyd.model.routes import HeaderChanges, Route, RouteOptions
 from proxyd.model.upstream import Upstream
@@ -219,11 +219,16 @@ class _FieldChanges:
         pairs = {name.lower().encode(): (name.encode(), value.encode("latin-1")) for name, value in settings.items()}
         self.values = {name: value for name, (_, value) in pairs.items()}
         self.names = frozenset(pairs) | {name.lower().encode() for name in removals}
+        self._folded = frozenset(map(folded, self.names))
         self._block = block_of(b"%b: %b" % pair for name, pair in pairs.items() if name != b"host")
 
     def apply(self, block: bytes) -> bytes:
-        """The lines of `block` with these changes."""
-        return block_of(without_names(lines_of(block), self.names)) + self._block
+        """The lines of `block` with these changes.
+
+        Applications that fold `_` and `-` must not read what a client has spelled otherwise.
+        """
+        kept = [line for line in lines_of(block) if folded(line.partition(b":")[0]) not in self._folded]
+        return block_of(kept) + self._block
 
 
 def rewrite_location(location: bytes, upstream: Upstream, host: bytes, scheme: bytes) -> bytes:

@@ -475,6 +475,11 @@ def without_names(fields: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in fields if line.partition(b":")[0].lower() not in names]
 
 
+def folded(name: bytes) -> bytes:
+    """The name of a field as applications may read it that have no other characters for it than `-`, or than `_`."""
+    return name.lower().replace(b"_", b"-")
+
+
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{0,5})?")
 
 

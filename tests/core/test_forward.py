@@ -245,6 +245,16 @@ class RequestTests(SynchronousTestCase):
             ],
         )
 
+    def test_other_spellings_are_set_and_removed(self) -> None:
+        """An application that takes `_` for `-` reads nothing that a client has put there."""
+        self.assertEqual(
+            forwarded(
+                GET + b"\r\nX_Real_IP: 1\r\nx-real_ip: 2\r\nX_Set: 3\r\nX_Kept: 4",
+                request_headers=HeaderChanges(set={"X-Set": "own"}, remove=("X-Real-IP",)),
+            )[2:],
+            [b"X_Kept: 4", b"X-Set: own"],
+        )
+
     def test_last_of_two_equal_names_is_set(self) -> None:
         """Names that differ in their case only are one field: the last one wins."""
         changes = HeaderChanges(set={"X-Set": "1", "x-set": "2"})
