@@ -297,7 +297,8 @@ class _Document:
     def _find_functions(self, directory: Path) -> None:
         """Put the callables to where they are named; every other option is known by then."""
         given = self._data.get("python_path")
-        directories = [str(directory / item) for item in given if isinstance(item, str)] if given else []
+        listed = given if isinstance(given, list) else []  # else it is told with the rest
+        directories = [str(directory / item) for item in listed if isinstance(item, str)]
         for path, name in self._functions.items():
             try:
                 function = find_function(name, directories)

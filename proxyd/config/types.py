@@ -220,6 +220,8 @@ def make_converter(kinds: Kinds, directory: Path | None) -> Converter:
                 return converter.structure(value, sections[0])
             if isinstance(value, bool) and bool in members:
                 return value
+            if others and lists and get_origin(others[-1]) is Literal and value not in get_args(others[-1]):
+                raise OptionError(f"expected a list, or {', '.join(get_args(others[-1]))}; got {_shown(value)}")
             if others:
                 return converter.structure(value, others[-1])
             words = ["a list" if lists else "a section", *(["!python module:attribute"] if Function in members else [])]

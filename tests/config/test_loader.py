@@ -355,6 +355,14 @@ class ProblemTests(SynchronousTestCase):
             "f:9:10: routes./${A}: a variable stands in a value only",
         )
 
+    def test_one_item_in_place_of_a_list_is_pointed_at(self) -> None:
+        """Also where a word may stand in place of the list, and where the list is needed to read the rest."""
+        self.assert_problems("server_packages: a", "f:1:18: server_packages: expected a list, or *; got 'a'")
+        self.assert_problems("jupyter_config: a.py", "f:1:17: jupyter_config: expected a list, or auto; got 'a.py'")
+        for value in ("./apps", "true", "5"):
+            (problem,) = problems_of(f"python_path: {value}\nservers: {{a: {{command: !python 'os:getcwd'}}}}")
+            self.assertIn("f:1:14: python_path: expected a list, got ", problem)
+
     def test_all_checks_of_the_whole_are_told_together(self) -> None:
         """What nothing but the whole configuration tells comes at once, too."""
         problems = problems_of(
