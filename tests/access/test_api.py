@@ -9,9 +9,8 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
-from tests.integration.test_chp_command import two_free_ports
 from tests.integration.test_serve import CommandCase
-from tests.support import CHECKOUT, accepts, script
+from tests.support import CHECKOUT, accepts, free_ports, script
 from tests.wire import Wire, connect, peak_bytes, resident_bytes
 
 TOKEN = "aBcDeFgH-0123456789-xyz"
@@ -251,7 +250,7 @@ class ChpTests(WithoutTheTokenTests):
 
     def begin(self) -> None:
         self.environ["CONFIGPROXY_AUTH_TOKEN"] = TOKEN
-        self.port, self.api_port = two_free_ports()
+        self.port, self.api_port = free_ports(2)
         words = ["--ip", "127.0.0.1", "--port", str(self.port), "--api-port", str(self.api_port)]
         self.process = self.launch(script("proxyd"), "chp", *words)
         self.process.wait_for(lambda: accepts(self.port) and accepts(self.api_port), "both ports", 30)
