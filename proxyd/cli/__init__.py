@@ -11,6 +11,7 @@ from proxyd import __version__
 from proxyd.cli.routes import routes
 from proxyd.cli.servers import servers
 from proxyd.garbage import start_without_looking
+from proxyd.system.signals import ignore_requests
 from proxyd.system.streams import open_missing_streams
 
 _CHP_NAMES = ("configurable-http-proxy", "proxyd-chp")
@@ -97,6 +98,7 @@ def main() -> None:
     is_chp, is_wrap = name in _CHP_NAMES, name in _WRAP_NAMES
     if is_chp or is_wrap or words[:1] in (["serve"], ["chp"], ["wrap"]):
         start_without_looking()
+        ignore_requests()
     if is_chp or words[:1] == ["chp"]:
         from proxyd.cli.chp import run  # noqa: PLC0415
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from twisted.scripts import _twistd_unix
 
-from proxyd.system.signals import ignore_requests
 from twisted.plugins.proxyd_plugin import proxyd as _plugin
 
 
@@ -22,7 +21,6 @@ class _Options(_twistd_unix.ServerOptions):
 
 def run(config: str) -> None:
     """Run the twistd plugin in this process, until a signal ends it."""
-    ignore_requests()
     options: Any = _Options()
     options.parseOptions(["-n", "--pidfile=", _plugin.tapname, *(["--config", config] if config else [])])
     # `twistd` itself would end by the signal that asked for the end, and be reported as killed.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd import __version__
 from proxyd.cli import main, proxyd
+
+REQUESTS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class ProxydTests(SynchronousTestCase):
@@ -51,8 +55,6 @@ class ProxydTests(SynchronousTestCase):
 
     def test_a_bad_configuration_starts_nothing(self) -> None:
         """`proxyd serve` says what `proxyd check` says, ends with status 78, and prints no help."""
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # which it ignores from its beginning on
-            self.addCleanup(signal.signal, number, signal.getsignal(number))
         file = Path(self.mktemp())
         file.write_text("listenrs: []\n")
         result = CliRunner().invoke(proxyd, ["serve", "--config", str(file)])
@@ -68,6 +70,11 @@ class ProxydTests(SynchronousTestCase):
 
 class NameTests(SynchronousTestCase):
     """What the program does by the name that it is called by."""
+
+    def setUp(self) -> None:
+        for number in REQUESTS:  # which servers ignore from their beginning on
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.addCleanup(gc.enable)  # the start of a server goes without
 
     def start(self, *argv: str) -> str:
         """What is printed before the end."""
@@ -87,6 +94,26 @@ class NameTests(SynchronousTestCase):
     def test_chp_takes_all_that_follows(self) -> None:
         """`proxyd chp --help` is the help of configurable-http-proxy."""
         self.assertIn("--api-ip", self.start("/usr/bin/proxyd", "chp", "--help"))
+
+    def test_a_server_survives_requests_while_it_starts(self) -> None:
+        """Each of these signals would end it by default, and a certificate may be renewed at any time."""
+        for argv, module in (
+            (("proxyd", "serve"), "serve"),
+            (("proxyd", "chp"), "chp"),
+            (("configurable-http-proxy",), "chp"),
+            (("proxyd", "wrap"), "wrap"),
+        ):
+            for number in REQUESTS:
+                signal.signal(number, signal.SIG_DFL)
+            seen: list[object] = []
+
+            def run(*_: object, seen: list[object] = seen) -> None:
+                seen += map(signal.getsignal, REQUESTS)
+                sys.exit(0)
+
+            self.patch(import_module(f"proxyd.cli.{module}"), "run", run)
+            self.start(*argv)
+            self.assertEqual(seen, [signal.SIG_IGN] * len(REQUESTS), argv)
 
     def test_otherwise_it_is_proxyd(self) -> None:
         """With its commands."""
