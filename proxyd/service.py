@@ -25,9 +25,10 @@ from proxyd.api.tokens import api_tokens, state_directory
 from proxyd.auth.reporting import activity_reports
 from proxyd.changeover import Changeover, route_reader
 from proxyd.compat.jsp import Imports
+from proxyd.config.startup import EX_CONFIG
 from proxyd.core.reload import Report
 from proxyd.core.table import RouteTable
-from proxyd.errors import ListenError, OptionError, StoreError, TlsError
+from proxyd.errors import ListenError, OptionError, Problem, StoreError, TlsError
 from proxyd.garbage import Exemptions, end_start, end_without_looking
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
@@ -68,7 +69,8 @@ class ProxyService(Service):
     `file` is where it came from, None for the defaults; `imports` brings the servers that it imports when it is
     read again. `initial_routes` are routes of the API that are there from the start, `front` is for the server at
     `base_url` itself, and with a `cookie_key` none is kept on disk. Opening happens in `privilegedStartService`, while
-    the process may still bind low ports; what cannot be opened ends the process with one line and status 1.
+    the process may still bind low ports; what cannot be opened ends the process with one line and status 1, an option
+    that is wrong with status 78.
     """
 
     _log = Logger()
@@ -149,7 +151,11 @@ class ProxyService(Service):
         """Open everything."""
         try:
             self.open()
-        except (ListenError, OptionError, StoreError, TlsError, OSError) as error:
+        except OptionError as error:
+            self.close()
+            complain(Problem(str(error), ".".join(map(str, error.path))))
+            raise SystemExit(EX_CONFIG) from None
+        except (ListenError, StoreError, TlsError, OSError) as error:
             self.close()
             complain(error)
             raise SystemExit(1) from None
@@ -559,7 +565,7 @@ class ProxyService(Service):
             remove_pid(Path(self.config.pid_file))
 
 
-def complain(error: BaseException | None) -> None:
+def complain(error: BaseException | Problem | None) -> None:
     """Print why the process ends; twistd has made `sys.stderr` a part of the log, which is not written any more."""
     with suppress(OSError):
         print(f"proxyd: {error}", file=sys.__stderr__, flush=True)

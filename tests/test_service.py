@@ -244,11 +244,11 @@ class AnnouncementTests(ServiceCase):
 class FailedStartTests(ServiceCase):
     """What cannot be opened."""
 
-    def assert_ends(self, settings: str, says: str) -> None:
-        """Status 1, one line, and nothing is left."""
+    def assert_ends(self, settings: str, says: str, status: int = 1) -> None:
+        """With this status and one line, and nothing is left."""
         service = self.make(settings)
         error = self.assertRaises(SystemExit, service.privilegedStartService)
-        self.assertEqual(error.code, 1)
+        self.assertEqual(error.code, status)
         self.assertRegex(self.stderr.getvalue(), rf"\Aproxyd: .*{says}.*\n\Z")
         self.assertEqual(sorted(path.name for path in self.directory.iterdir()), ["file"])
         self.assertEqual(self.clock.getReaders(), [])
@@ -276,6 +276,11 @@ class FailedStartTests(ServiceCase):
     def test_the_state(self) -> None:
         """Without a token the API must not be open to all."""
         self.assert_ends(SOCKET + "api: {port: 0}\nstate_directory: '{directory}/file/x'\n", "file/x")
+
+    def test_an_option_that_is_wrong(self) -> None:
+        """It is named, and the status is that of a configuration that cannot be used."""
+        text = SOCKET + "api: off\nactivity: {url: 'http://127.0.0.1:1/activity'}\n"
+        self.assert_ends(text, "activity.token: is needed: JUPYTERHUB_API_TOKEN is not set", status=78)
 
     def test_the_error_is_for_whoever_opens(self) -> None:
         """`open` raises it, and leaves the words to its caller."""

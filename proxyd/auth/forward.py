@@ -14,11 +14,12 @@ from proxyd.core.cookies import cookies_in
 from proxyd.core.forward import x_forwarded
 from proxyd.core.target import split_target
 from proxyd.errors import OptionError, RequestError
-from proxyd.hub.asking import Asker, AskError, AskerTls, Reply, can_be_asked
+from proxyd.hub.asking import Asker, AskError, AskerTls, Reply
 from proxyd.interfaces import IAuthenticator
 from proxyd.kinds import Kind
 from proxyd.model.auth import Admit, Answer, AuthConfig, Identity, Strip, Verdict
 from proxyd.model.routes import check_field
+from proxyd.model.upstream import can_be_asked
 from proxyd.option import FilePath, Seconds, option
 
 if TYPE_CHECKING:

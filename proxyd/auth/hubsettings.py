@@ -14,9 +14,10 @@ from proxyd.core.hubcookies import CookieOptions
 from proxyd.core.oauth import OAuthClient
 from proxyd.core.visitors import Access
 from proxyd.errors import OptionError
-from proxyd.hub.asking import AskerTls, can_be_asked
+from proxyd.hub.asking import AskerTls
 from proxyd.hub.client import HubPlace
 from proxyd.model.auth import AuthConfig
+from proxyd.model.upstream import can_be_asked
 from proxyd.option import FilePath, Seconds, Secret, option
 
 # RFC 6265 §4.1.1: a client id is the name of a cookie. With what an attempt to log in takes it has to fit into the 4096

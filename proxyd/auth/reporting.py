@@ -13,6 +13,7 @@ from proxyd.errors import OptionError
 from proxyd.hub.activity import ActivityReports
 from proxyd.model.auth import AuthConfig
 from proxyd.model.settings import Config
+from proxyd.model.upstream import can_be_asked
 
 if TYPE_CHECKING:
     from proxyd.hub.client import HubPlace
@@ -39,8 +40,7 @@ def activity_reports(
     url = settings.url or environ.get("JUPYTERHUB_ACTIVITY_URL", "")
     if not url:
         return None
-    from proxyd.hub.asking import can_be_asked  # noqa: PLC0415  # only now is anybody asked
-    from proxyd.hub.client import HubClient  # noqa: PLC0415
+    from proxyd.hub.client import HubClient  # noqa: PLC0415  # only now is anybody asked
 
     if not can_be_asked(url):
         raise OptionError("is no URL with http, https or http+unix", "activity", "url")

@@ -310,12 +310,3 @@ class _Body(Protocol):
             self.whole.callback(self._pieces.getvalue())
         else:
             self.whole.errback(AskError("cut its answer off"))
-
-
-def can_be_asked(url: str) -> bool:
-    """Whether `url` is one for an `Asker`."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https", "http+unix") and bool(parts.netloc) and not parts.fragment

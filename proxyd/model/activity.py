@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from proxyd.errors import OptionError
+from proxyd.model.upstream import can_be_asked
 from proxyd.option import Pattern, Seconds, Secret, option
 
 
@@ -37,3 +39,11 @@ class ActivitySettings:
         (),
         help="Requests whose whole path, as it came, matches one of these do not count: what a page asks all the time.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what nobody can be told at.
+
+        Raises `OptionError`.
+        """
+        if self.url and not can_be_asked(self.url):
+            raise OptionError("is no URL with http, https or http+unix", "url")

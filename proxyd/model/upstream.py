@@ -155,6 +155,15 @@ def _host(authority: str) -> str:
     return host_name(name)
 
 
+def can_be_asked(url: str) -> bool:
+    """Whether `url` is one for requests of our own: of a Hub, or of a service that is asked about clients."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https", "http+unix") and bool(parts.netloc) and not parts.fragment
+
+
 def host_name(name: str) -> str:
     """A host name in lower case and IDNA.
 

@@ -418,6 +418,11 @@ class ProblemTests(SynchronousTestCase):
             words = "0 would let nothing through"
             self.assert_problems(f"limits: {{{name}: 0}}", f"f:1:{column}: limits.{name}: {words}")
 
+    def test_a_place_for_reports_is_a_url(self) -> None:
+        """As the service of `auth: {kind: forward}` is."""
+        words = "is no URL with http, https or http+unix"
+        self.assert_problems("activity: {url: hub}", f"f:1:17: activity.url: {words}")
+
     def test_an_authority_that_nobody_needs_is_refused(self) -> None:
         """Who names one means that clients are asked for a certificate."""
         tls = "certificates: [{certificate: c}], client_ca: ca"

@@ -217,7 +217,11 @@ class WiringTests(SynchronousTestCase):
         with_url = ActivitySettings(url="http://a.test/")
         for config, environ in (
             (Config(activity=with_url), {"JUPYTERHUB_API_TOKEN": ""}),
-            (Config(activity=ActivitySettings(url="x", token=Secret("t"))), {}),
+            (
+                Config(auth=HubAuthConfig(), activity=ActivitySettings(token=Secret("t"))),
+                {"JUPYTERHUB_ACTIVITY_URL": "x"},
+            ),
         ):
             self.assertRaises(OptionError, self.make, config, **environ)
+        self.assertRaises(OptionError, ActivitySettings, url="x", token=Secret("t"))
         self.assertEqual(ActivitySettings(ignore=(Pattern("x"),)).ignore, ("x",))

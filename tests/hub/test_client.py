@@ -17,8 +17,9 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
 from proxyd.errors import HubError, TlsError
-from proxyd.hub.asking import Asker, AskError, AskerTls, can_be_asked
+from proxyd.hub.asking import Asker, AskError, AskerTls
 from proxyd.hub.client import HubClient, HubPlace
+from proxyd.model.upstream import can_be_asked
 from tests.certificates import Authority
 from tests.hub.fake import SECRET, FakeHub, model_of
 
