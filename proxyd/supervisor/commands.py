@@ -8,13 +8,14 @@ from proxyd.supervisor.process import Command, child_environment
 from proxyd.supervisor.surroundings import Surroundings
 
 
-def make_command(spec: ServerSpec, label: str, place: Place, around: Surroundings) -> Command:
+def make_command(spec: ServerSpec, mark: str, place: Place, around: Surroundings) -> Command:
     """Put `place` into the templates of `spec`, and call its callables, which may block.
+
+    `mark` is what all of its processes are known by.
 
     Raises `TemplateError`, and `OSError` for a user that there is not.
     """
     names = names_at(place, around.base_url)
-    mark = f"{around.run}.{label}"
     argv = render_words(spec.command, names, "command")
     added = render_pairs(spec.environment, names, "environment")
     return Command(

@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -70,6 +71,8 @@ class Instance:
         self._predecessors = predecessors
         self._unused = unused
         self._label = name if spec.instances == 1 else f"{name}#{number}"
+        # A server that a reload brings back may run beside what it was before.
+        self._mark = f"{surroundings.run}.{self._label}.{token_hex(4)}"
         self._output = Output(
             self._label,
             partial(printed, number),
@@ -300,7 +303,7 @@ class Instance:
             self._place = places.choose(self.spec)
             self._command = None
         if self._command is None:
-            make = partial(make_command, self.spec, self._label, self._place, self._around)
+            make = partial(make_command, self.spec, self._mark, self._place, self._around)
             self._command = await in_thread(self._around.reactor, make)
         if self._command.argv:
             await self._await_tenant(self._place)

@@ -393,6 +393,20 @@ class ReplaceTests(SupervisorCase):
         lease.release()
         await until(lambda: not is_alive(status.pid), "it is stopped")
 
+    async def test_a_server_that_comes_back_is_another_one(self) -> None:
+        """The end of the one that was removed does not touch it."""
+        supervisor = self.supervise(app=ServerSpec(command=program()))
+        old = await supervisor.lease("app")
+        (gone,) = supervisor.status("app")
+        supervisor.replace({})
+        supervisor.replace({"app": ServerSpec(command=program())})
+        new = await supervisor.lease("app")
+        (before,) = supervisor.status("app")
+        old.release()
+        await until(lambda: not is_alive(gone.pid) and not supervisor._leaving, "the end of the old one")
+        self.assertTrue(fetch(new.place).startswith("HTTP/1.0 200"))
+        self.assertEqual(supervisor.status("app")[0].pid, before.pid)
+
 
 class ShutdownTests(SupervisorCase):
     """The end."""
