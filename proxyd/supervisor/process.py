@@ -46,6 +46,7 @@ PRIVATE = frozenset(
 # time must not keep the others from being served. It waits meanwhile, as for any reader that is slower than it.
 _LONG_SECONDS = 0.004
 _LONGEST_REST = 0.1
+_STATE, _GROUP, _BORN = 0, 2, 19  # behind the name, in what the kernel tells of a process
 _FAULTS = 3  # the descriptor on which a child tells why it could not become the program
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing may be loaded between fork and exec
@@ -104,6 +105,7 @@ class Child(ProcessProtocol):
         self._resting: Any = None
         self._reactor = reactor
         self.pid = 0  # until it is forked
+        self.born = 0
         owner = _owner(command.user)
         words = list(command.argv)
         self._is_made = False
@@ -126,7 +128,7 @@ class Child(ProcessProtocol):
 
     def family(self) -> list[int]:
         """The ids of all its processes that live, its own first."""
-        return family_of(self.pid, self._command.mark, is_reaped=not self.is_alive)
+        return family_of(self.pid, self._command.mark, is_reaped=not self.is_alive, since=self.born)
 
     def let_go(self) -> None:
         """Read its output no more."""
@@ -206,7 +208,10 @@ class _Process(Process):
 
     def _fork(self, *args: Any, **kwargs: Any) -> None:
         super()._fork(*args, **kwargs)
-        self._child.pid = self.pid or 0  # kept there: ours is None as soon as it is reaped, which may be at once
+        # Kept there: ours is None as soon as it is reaped, which may be at once.
+        pid = self._child.pid = self.pid or 0
+        with suppress(OSError, ValueError, IndexError):
+            self._child.born = int(_stat_of(str(pid))[_BORN])
 
     def _trySpawnInsteadOfFork(self, *_: Any) -> bool:
         return False  # posix_spawn knows nothing of what is done below
@@ -242,28 +247,35 @@ class _Process(Process):
             os._exit(127)
 
 
-def family_of(group: int, mark: str, *, is_reaped: bool = False) -> list[int]:
+def family_of(group: int, mark: str, *, is_reaped: bool = False, since: int = 0) -> list[int]:
     """The ids of all living processes of the group, or with the mark; that of its leader comes first.
 
-    The leader counts until it `is_reaped`, although it may be too young to lead a group. Raises `ValueError` for what
-    is no group of a child: 0 is that of kernel threads, and of processes that this machine does not show.
+    The leader counts until it `is_reaped`, although it may be too young to lead a group. Who was born before `since`,
+    in ticks, is not looked at. Raises `ValueError` for what is no group of a child: 0 is that of kernel threads, and of
+    processes that this machine does not show.
     """
     if group <= 1:
         raise ValueError(f"{group} is no process group of a child")
     wanted = f"{MARK}={mark}".encode()
     pids = [] if is_reaped else [group]
-    for directory in Path("/proc").glob("[0-9]*"):
-        pid = int(directory.name)
+    for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            # The name of the program, in parentheses, may hold anything.
-            state, _, its_group = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:3]
-            if state in b"ZX" or pid == group:
+            stat = _stat_of(name)
+            # To read an environment takes longer than all the rest, and a machine may have thousands of processes.
+            if int(stat[_BORN]) < since or stat[_STATE] in b"ZX" or int(name) == group:
                 continue
-            if int(its_group) == group or wanted in (directory / "environ").read_bytes().split(b"\0"):
-                pids.append(pid)
-        except (OSError, ValueError):  # it has just ended, or belongs to somebody else
+            if int(stat[_GROUP]) == group or wanted in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                pids.append(int(name))
+        except (OSError, ValueError, IndexError):  # it has just ended, or belongs to somebody else
             continue
     return pids
+
+
+def _stat_of(pid: str) -> list[bytes]:
+    """What the kernel tells of a process: `_STATE`, `_GROUP`, `_BORN` and more (proc_pid_stat(5))."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        # The name of the program, in parentheses, may hold anything.
+        return file.read(4096).rpartition(b")")[2].split()
 
 
 def child_environment(ours: Mapping[str, str], added: Mapping[str, str], user: str, mark: str) -> dict[str, str]:
