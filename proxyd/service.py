@@ -32,7 +32,7 @@ from proxyd.errors import ListenError, OptionError, Problem, StoreError, TlsErro
 from proxyd.garbage import Exemptions, end_start, end_without_looking
 from proxyd.http.site import Site
 from proxyd.hub.activity import Activity, ActivityReports
-from proxyd.interfaces import IRouteStore
+from proxyd.interfaces import IListener, IRouteStore
 from proxyd.kinds import Kinds
 from proxyd.listeners.http import HttpConfig, HttpListener
 from proxyd.logs import LineWriter, LogObserver
@@ -376,12 +376,12 @@ class ProxyService(Service):
         public = ""
         for listener in data_path.listeners:
             if listener is self.api:
-                self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=listener.where)
+                self._log.info("{purpose} {where}/api/routes", purpose=listener.purpose, where=self._told(listener))
             elif self.monitoring is not None and listener is self.monitoring.listener:
                 self.monitoring.announce()
             elif listener.purpose == "Proxying":
                 public = public or listener.where
-                self._log.info("Proxying {where} to {target}", where=listener.where, target=target)
+                self._log.info("Proxying {where} to {target}", where=self._told(listener), target=target)
             else:
                 self._log.info("{purpose} {where}", purpose=listener.purpose, where=listener.where)
         routes = self.config.routes
@@ -393,6 +393,13 @@ class ProxyService(Service):
         pages = self.config.errors.directory
         if pages and not Path(pages).is_dir():
             self._log.warn("there is no directory {path}: errors have no pages", path=pages)
+
+    def _told(self, listener: IListener) -> str:
+        """Where a listener is, as readers of the log expect it; those of CHP want a scheme in front of a path, too."""
+        where: str = listener.where
+        if self.config.log.format != "chp" or "://" in where or not isinstance(listener, HttpListener):
+            return where
+        return f"{listener.scheme}://{where}"
 
     def _make_api(
         self,

@@ -298,7 +298,8 @@ class ChpTests(TlsCase):
         for number in (signal.SIGKILL, signal.SIGTERM):  # the first one leaves them behind
             process = self.start("--socket", public, "--api-socket", api, "--default-target", upstream.url, umask=0o007)
             self.assertEqual(0o770, stat.S_IMODE(os.stat(public).st_mode))
-            self.assertIn(f"Proxying {public} to {upstream.url}", process.log)
+            self.assertIn(f"Proxying http://{public} to {upstream.url}\n", process.log)
+            self.assertIn(f"Proxy API at http://{api}/api/routes\n", process.log)
             wire = self.over(public)
             self.assertEqual((200, b"ok"), self.ask(wire))
             wire.close()
