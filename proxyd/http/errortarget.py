@@ -145,7 +145,7 @@ class _Fetch:
             request.done(keep_alive=self._keep_alive)
             return
         if not complete and self._connection is not None:
-            request.channel.transport.registerProducer(self._connection, True)
+            request.channel.transport.registerProducer(self, True)
         self.response_continued(data, complete=complete)
 
     def response_continued(self, data: bytes, *, complete: bool) -> None:
@@ -158,6 +158,7 @@ class _Fetch:
             request.channel.write(data)
         if complete:
             request.channel.transport.unregisterProducer()
+            request.channel.flowing()
             connection, self._connection = self._connection, None
             if connection is not None and connection.is_reusable:
                 connection.pool.put(connection)
@@ -185,6 +186,23 @@ class _Fetch:
     def _fall_back(self, reason: object) -> None:
         self._log.warn("the error target failed: {reason}", reason=reason)
         self._target.pages.answer_without_target(self._request, self._fault)
+
+    # As the producer of the page: paused and resumed by the client's transport.
+
+    def pauseProducing(self) -> None:
+        """The client does not keep up."""
+        if self._connection is not None:
+            self._connection.pauseProducing()
+            self._request.channel.stalled()
+
+    def resumeProducing(self) -> None:
+        """The client takes more."""
+        if self._connection is not None:
+            self._request.channel.flowing()
+            self._connection.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client is gone; its channel tells."""
 
     # The client.
 

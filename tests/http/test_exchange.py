@@ -945,6 +945,21 @@ class ErrorTargetTests(DataPathTestCase):
         self.proxy.advance(11)
         self.assert_ended(client)
 
+    def test_client_that_takes_no_more(self) -> None:
+        """A page is not fetched faster than it is taken, and a client that stops taking it is given up."""
+        client = self.proxy.client()
+        client.send(GET)
+        target = self.proxy.accept()
+        client.stall()
+        target.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000)
+        for _ in range(3):
+            self.proxy.advance(40)
+            client.take(50_000)
+        self.assertTrue(client.connected)
+        self.proxy.advance(121)
+        self.assertFalse(client.connected)
+        self.assert_ended(target)
+
     def test_client_gone(self) -> None:
         """Nobody waits for the page any more: it is not fetched to its end."""
         client = self.proxy.client()
