@@ -219,7 +219,9 @@ class ServingTests(WrapCase):
         link = self.directory / "jupyter-standaloneproxy"
         link.symlink_to(script("proxyd"))
         text = "c.StandaloneProxyServer.environment = lambda port: {'A': str(port)}\nc.ServerProcess.timeout = 30\n"
-        (self.directory / "jupyter_standalone_proxy_config.py").write_text(text)
+        (self.directory / "jupyter").mkdir()
+        (self.directory / "jupyter/jupyter_standalone_proxy_config.py").write_text(text)
+        self.environ["JUPYTER_CONFIG_DIR"] = str(self.directory / "jupyter")
         self.process = Process(
             self, link, "--no-authentication", "--", sys.executable, APP, "{port}", env=self.environ, cwd=self.directory
         )
