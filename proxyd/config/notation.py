@@ -184,7 +184,8 @@ NOTATIONS: Mapping[Any, Notation] = {
     ),
     RouteKey: Notation(
         "route",
-        "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`.",
+        "`/prefix`, `host/prefix` or `*.domain/prefix`; a host alone ends with `/`. A prefix is written decoded, a "
+        "host without a port.",
         (_whole(ROUTE_KEY),),
         sample="/name",
     ),

@@ -26,7 +26,8 @@ _INTRODUCTION = """\
 <!-- Made by `proxyd docs` from the declarations of the options; a change here is lost. -->
 
 proxyd reads one YAML file, and every option in it may be left out. `proxyd check FILE` reports everything that is
-wrong with a file, each problem with its line; with such a file nothing starts, and the exit status is 78.
+wrong with a file, each problem with its line; with such a file nothing starts, and the exit status is 78. It tries the
+certificates and keys that the file names, too.
 
 ```yaml
 # yaml-language-server: $schema=proxyd.schema.json
