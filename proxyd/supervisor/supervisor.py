@@ -72,6 +72,7 @@ class Supervisor:
         )
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
+        self._listeners: dict[str, list[Callable[[int, str], None]]] = {}
         self._has_begun = False
         self._is_closing = False
         self.replace(specs)
@@ -165,7 +166,8 @@ class Supervisor:
             server.leave(partial(self._leaving.discard, server))
         servers, self._servers = self._servers, {}
         for name, spec in specs.items():  # in their order
-            server = servers.get(name) or _Server(name, spec, self._around)
+            listeners = self._listeners.setdefault(name, [])  # who listens goes on when a server comes back
+            server = servers.get(name) or _Server(name, spec, self._around, listeners)
             self._servers[name] = server
             server.change(spec, self._around)
             if self._has_begun:
@@ -208,11 +210,13 @@ class Supervisor:
 class _Server:
     """A server of that name: what it is now, what it will be, and its instances."""
 
-    def __init__(self, name: str, spec: ServerSpec, around: Surroundings) -> None:
+    def __init__(
+        self, name: str, spec: ServerSpec, around: Surroundings, listeners: list[Callable[[int, str], None]]
+    ) -> None:
         self._name = name
         self._around = around
         self._left: Callable[[], None] | None = None
-        self.listeners: list[Callable[[int, str], None]] = []
+        self.listeners = listeners
         self.spec = spec
         self._running = spec
         self._base_url = around.base_url  # in which it runs

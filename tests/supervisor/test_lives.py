@@ -394,8 +394,10 @@ class ReplaceTests(SupervisorCase):
         await until(lambda: not is_alive(status.pid), "it is stopped")
 
     async def test_a_server_that_comes_back_is_another_one(self) -> None:
-        """The end of the one that was removed does not touch it."""
+        """The end of the one that was removed does not touch it; who follows what it prints goes on."""
         supervisor = self.supervise(app=ServerSpec(command=program()))
+        lines: list[str] = []
+        supervisor.subscribe("app", lambda _, line: lines.append(line))
         old = await supervisor.lease("app")
         (gone,) = supervisor.status("app")
         supervisor.replace({})
@@ -406,6 +408,7 @@ class ReplaceTests(SupervisorCase):
         await until(lambda: not is_alive(gone.pid) and not supervisor._leaving, "the end of the old one")
         self.assertTrue(fetch(new.place).startswith("HTTP/1.0 200"))
         self.assertEqual(supervisor.status("app")[0].pid, before.pid)
+        await until(lambda: lines.count("listening") == 2, "what both have printed")
 
 
 class ShutdownTests(SupervisorCase):
