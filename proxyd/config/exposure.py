@@ -17,9 +17,9 @@ def exposures(config: Config) -> Iterator[OptionError]:
     addresses = exposed(
         (getattr(section, "address", "127.0.0.1") for section in public), config.route_defaults.auth or config.auth
     )
-    has_servers = bool(config.servers or config.server_packages or config.jupyter_config)
+    bring_servers = [name for name in ("servers", "server_packages", "jupyter_config") if getattr(config, name)]
     for is_there, what, path in (
-        (has_servers, "the managed servers", ("servers",)),
+        (bool(bring_servers), "the managed servers", tuple(bring_servers[:1])),
         (config.ports.enabled, "the ports of this machine", ("ports", "enabled")),
     ):
         if is_there and addresses:

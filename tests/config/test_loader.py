@@ -376,6 +376,9 @@ class ProblemTests(SynchronousTestCase):
             ["f:1:41: listeners[1]", "f:2:10: servers", "f:3:18: ports.enabled"],
             [": ".join(problem.split(": ")[:2]) for problem in problems],
         )
+        for name in ("server_packages", "jupyter_config"):
+            (problem,) = problems_of(f"listeners: [{{kind: http, address: ''}}]\n{name}: [a]")
+            self.assertRegex(problem, rf"\Af:2:[0-9]+: {name}: the listener on \* would let everybody use")
 
     def test_two_listeners_at_one_place_are_refused(self) -> None:
         """The system would say that the address is in use, and not that it is by proxyd itself."""
