@@ -211,7 +211,7 @@ class _Process(Process):
         # Kept there: ours is None as soon as it is reaped, which may be at once.
         pid = self._child.pid = self.pid or 0
         with suppress(OSError, ValueError, IndexError):
-            self._child.born = int(_stat_of(str(pid))[_BORN])
+            self._child.born = int(stat_of(str(pid))[_BORN])
 
     def _trySpawnInsteadOfFork(self, *_: Any) -> bool:
         return False  # posix_spawn knows nothing of what is done below
@@ -260,7 +260,7 @@ def family_of(group: int, mark: str, *, is_reaped: bool = False, since: int = 0)
     pids = [] if is_reaped else [group]
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            stat = _stat_of(name)
+            stat = stat_of(name)
             # To read an environment takes longer than all the rest, and a machine may have thousands of processes.
             if int(stat[_BORN]) < since or stat[_STATE] in b"ZX" or int(name) == group:
                 continue
@@ -271,7 +271,7 @@ def family_of(group: int, mark: str, *, is_reaped: bool = False, since: int = 0)
     return pids
 
 
-def _stat_of(pid: str) -> list[bytes]:
+def stat_of(pid: str) -> list[bytes]:
     """What the kernel tells of a process: `_STATE`, `_GROUP`, `_BORN` and more (proc_pid_stat(5))."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         # The name of the program, in parentheses, may hold anything.

@@ -26,6 +26,7 @@ from proxyd.supervisor.watcher import Watcher
 
 if TYPE_CHECKING:
     from proxyd.supervisor.instance import Instance
+    from proxyd.supervisor.orphans import Orphans
 
 
 @implementer(IServerSupervisor)
@@ -70,6 +71,7 @@ class Supervisor:
             tells_command=tells_command,
             secrets=secrets,
         )
+        self._orphans: Orphans | None = None
         self._servers: dict[str, _Server] = {}
         self._leaving: set[_Server] = set()
         self._listeners: dict[str, list[Callable[[int, str], None]]] = {}
@@ -164,6 +166,10 @@ class Supervisor:
             self._log.info("server {server} is removed", server=name)
             self._leaving.add(server)
             server.leave(partial(self._leaving.discard, server))
+        if self._orphans is None and any(spec.is_managed for spec in specs.values()):
+            from proxyd.supervisor.orphans import Orphans  # noqa: PLC0415  # see `_Server._make_instances`
+
+            self._orphans = Orphans(self._around.clock)
         servers, self._servers = self._servers, {}
         for name, spec in specs.items():  # in their order
             listeners = self._listeners.setdefault(name, [])  # who listens goes on when a server comes back
@@ -197,6 +203,8 @@ class Supervisor:
             instance.close()
         self._places.close()
         self._watcher.close()
+        if self._orphans is not None:
+            self._orphans.close()
 
     def _server(self, name: str) -> _Server:
         if name not in self._servers:

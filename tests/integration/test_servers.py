@@ -7,6 +7,8 @@ import os
 import shlex
 import signal
 import stat
+import sys
+from pathlib import Path
 
 from tests.integration.test_serve import OPEN, SERVE, CommandCase
 from tests.supervisor.support import is_alive, marked, program
@@ -80,6 +82,18 @@ class ServersTests(ServersCase):
         proxyd = Process(self, *SERVE, "--config", config, env=self.environ)
         self.assertEqual(proxyd.wait(SECONDS), 78)
         self.assertIn(":3:14: servers.app.command: expected a list or !python module:attribute", proxyd.log)
+
+    def test_orphans_are_reaped(self) -> None:
+        """By who is their parent then, as the first process of a container is."""
+        command = ["sh", "-c", f"(sleep 1 & echo orphan $!); exec {shlex.join(program())}"]
+        config = self.write(f"{OPEN}servers: {json.dumps({'app': {'command': command, 'start': 'eager'}})}\n")
+        adopt = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
+        proxyd = Process(self, sys.executable, "-c", adopt, *SERVE, "--config", config, env=self.environ)
+        pid = int(proxyd.wait_for_log("[app] orphan ", SECONDS).rpartition(" ")[2])
+        proxyd.wait_for_log("server app is ready", SECONDS)
+        proxyd.wait_for(lambda: not Path("/proc", str(pid)).exists(), "the end of the orphan", SECONDS)
+        proxyd.send(signal.SIGTERM)
+        self.assertEqual(proxyd.wait(SECONDS), 0)
 
     def test_a_function_that_never_returns_keeps_nothing(self) -> None:
         """Neither the client that leaves, nor the end."""
