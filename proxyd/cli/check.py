@@ -10,8 +10,10 @@ import click
 
 from proxyd.builtins import KINDS
 from proxyd.compat.jsp import Imports
+from proxyd.config.environment import auth_sections
 from proxyd.config.startup import load_or_exit
 from proxyd.errors import ConfigError, Problem, TlsError
+from proxyd.hub.asking import AskerTls
 from proxyd.model.settings import Config
 from proxyd.model.tls import ServerTlsSettings
 from proxyd.net.certificates import ClientContexts, ServerTls
@@ -41,8 +43,14 @@ def run(path: str) -> None:
 def _problems_of_files(config: Config) -> Iterator[Problem]:
     """What is wrong with the files that `config` names, with which a start would fail or errors have no pages."""
     sections = (*config.listeners, config.api and config.api.tls)
-    tries: list[Callable[[], None]] = [ServerTls(each).load for each in sections if isinstance(each, ServerTlsSettings)]
+    tries: list[Callable[[], object]] = [
+        ServerTls(each).load for each in sections if isinstance(each, ServerTlsSettings)
+    ]
     tries.append(partial(load_upstream_tls, config, ClientContexts()))
+    for section, _ in auth_sections(config):
+        files = [getattr(section, name, "") for name in ("ssl_key", "ssl_certificate", "ssl_ca")]
+        if any(files):
+            tries.append(AskerTls(*files).policy)
     for load in tries:
         try:
             load()

@@ -11,14 +11,15 @@ from proxyd.model.settings import Config
 
 def lacks(config: Config, environ: Mapping[str, str]) -> Iterator[OptionError]:
     """An error for each `auth` that lacks something which is neither in its section nor in `environ`."""
-    for section, path in _sections(config):
+    for section, path in auth_sections(config):
         try:
             section.check(environ)
         except OptionError as error:
             yield OptionError(str(error), *path, *error.path)
 
 
-def _sections(config: Config) -> Iterator[tuple[AuthConfig, tuple[str | int, ...]]]:
+def auth_sections(config: Config) -> Iterator[tuple[AuthConfig, tuple[str | int, ...]]]:
+    """Every `auth` of the configuration, with its path."""
     for key, spec in config.routes.items():
         if spec.auth is not None:
             yield spec.auth, ("routes", key, "auth")

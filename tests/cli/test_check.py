@@ -72,11 +72,15 @@ class CheckTests(SynchronousTestCase):
             f"listeners: [{{kind: https, certificates: [{tls}]}}]\n"
             "routes: {/a: {upstream: https://h, upstream_tls: {ca: ca.pem}}}\n"
             "errors: {directory: .}\n"
+            "auth: {kind: forward, url: https://h, ssl_ca: ca.pem}\n"
             f"api: {{tls: {{certificates: [{tls}]}}}}\n"
         )
         Path("a.yaml").write_text(text)
         self.assertEqual((self.check("a.yaml").exit_code, self.check("a.yaml").stderr), (0, ""))
-        wrong = text.replace("a.test.pem", "b.pem", 1).replace("ca.pem", "c.pem").replace("a.test.key", "ca.pem")
+        wrong = (
+            text.replace("a.test.pem", "b.pem", 1).replace("{ca: ca.pem", "{ca: c.pem").replace("a.test.key", "ca.pem")
+        )
+        wrong = wrong.replace("ssl_ca: ca.pem", "ssl_ca: d.pem")
         Path("a.yaml").write_text(wrong.replace("directory: .", "directory: d"))
         result = self.check("a.yaml")
         self.assertEqual((result.exit_code, result.stdout), (78, ""))
@@ -86,6 +90,7 @@ class CheckTests(SynchronousTestCase):
             f"{where}/b.pem: TLS: no such file or directory\n"
             f"{where}/a.test.pem with {where}/ca.pem: TLS: that is no certificate with its key\n"
             f"{where}/c.pem: TLS: no such file or directory\n"
+            f"{where}/d.pem: TLS: No such file or directory\n"
             f"{where}/d: errors.directory: there is no such directory\n",
         )
 
