@@ -215,14 +215,17 @@ def _token(environ: Mapping[str, str]) -> str:
     Raises `ChpUsageError` for a file that cannot be read.
     """
     name = "CONFIGPROXY_AUTH_TOKEN"
-    token = environ.get(name, "").strip()
+    given = environ.get(name, "")
     file = environ.get(f"{name}_FILE", "")
-    if file and not token:
+    if file and not given:
         name = f"{name}_FILE"
         try:
-            token = Path(file).read_text(encoding="utf-8").strip()
+            given = Path(file).read_text(encoding="utf-8") or "\n"
         except (OSError, UnicodeDecodeError) as error:
             raise ChpUsageError(f"{name}: {error}") from None
+    token = given.strip()
+    if given and not token:  # nobody has meant the API to be open
+        raise ChpUsageError(f"{name}: there is no token in it")
     if any(char.isspace() for char in token):
         raise ChpUsageError(f"{name}: a token has no blanks")
     return token

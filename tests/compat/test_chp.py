@@ -515,7 +515,17 @@ class TokenTests(SetUpCase):
     def test_blanks(self) -> None:
         """The end of a line behind it does not count; a token that no client can send is an error, and no traceback."""
         self.assertEqual(self.api({"CONFIGPROXY_AUTH_TOKEN": "hunter2\n"}).token, "hunter2")
-        self.assertTrue(self.api({"CONFIGPROXY_AUTH_TOKEN": "\n"}).open)
-        with self.assertRaises(ChpUsageError) as caught:
-            self.set_up({"CONFIGPROXY_AUTH_TOKEN": "hunter 2"})
-        self.assertEqual("CONFIGPROXY_AUTH_TOKEN: a token has no blanks", str(caught.exception))
+        for token, reason in (("hunter 2", "a token has no blanks"), (" \n", "there is no token in it")):
+            with self.assertRaises(ChpUsageError) as caught:
+                self.set_up({"CONFIGPROXY_AUTH_TOKEN": token})
+            self.assertEqual(f"CONFIGPROXY_AUTH_TOKEN: {reason}", str(caught.exception))
+
+    def test_an_empty_file_opens_nothing(self) -> None:
+        """Who names a file for the token does not mean the API to be for everybody."""
+        path = self.mktemp()
+        for text in ("", "\n"):
+            with open(path, "w") as file:
+                file.write(text)
+            with self.assertRaises(ChpUsageError) as caught:
+                self.set_up({"CONFIGPROXY_AUTH_TOKEN_FILE": path})
+            self.assertEqual("CONFIGPROXY_AUTH_TOKEN_FILE: there is no token in it", str(caught.exception))
