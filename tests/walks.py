@@ -140,6 +140,9 @@ class Wire:
         except _WAITS:
             self._begun = data if self.is_secure else b""
             return b""
+        except ConnectionResetError:
+            self.was_reset = True  # the kernel tells of it once: a look at what has come finds nothing but an end
+            raise
         self._begun = b""
         return data[:count]
 
