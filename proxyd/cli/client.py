@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote
 
 from proxyd.api.tokens import configured_token, state_directory
 from proxyd.builtins import KINDS
+from proxyd.cli.connection import connect, place_of, words_of
 from proxyd.config.startup import load_or_exit
-from proxyd.errors import ProxydError
+from proxyd.errors import ProxydError, TlsError
 from proxyd.model.settings import ApiSettings
 
 # Longer than a store may take to answer.
@@ -26,20 +25,6 @@ _SILENCE_SECONDS = 60.0
 
 class ApiClientError(ProxydError):
     """The API cannot be reached, or refuses."""
-
-
-class _UnixConnection(HTTPConnection):
-    """HTTP over the unix socket at `path`."""
-
-    def __init__(self, path: str, seconds: float | None) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class ApiClient:
@@ -145,9 +130,9 @@ class ApiClient:
         self, method: str, path: str, not_found: str, body: str | None, seconds: float | None
     ) -> Iterator[HTTPResponse]:
         """The answer to a request, as it comes; `not_found` is what 404 means."""
-        fields = {"Authorization": f"token {self._token}"} if self._token else {}
+        fields = {"Host": "localhost", **({"Authorization": f"token {self._token}"} if self._token else {})}
         try:
-            connection = self._connection(seconds)
+            connection = connect(self._api, seconds)
             try:
                 connection.request(method, path, body, fields)
                 answer = connection.getresponse()
@@ -157,30 +142,9 @@ class ApiClient:
                 yield answer
             finally:
                 connection.close()
-        except (OSError, HTTPException) as error:
-            raise ApiClientError(f"the API at {self._where} does not answer: {error}") from None
-
-    @property
-    def _where(self) -> str:
-        return self._api.socket or f"{self._host}:{self._api.port}"
-
-    @property
-    def _host(self) -> str:
-        return self._api.address if self._api.address not in ("", "*", "0.0.0.0", "::") else "127.0.0.1"
-
-    def _connection(self, seconds: float | None) -> HTTPConnection:
-        if self._api.socket:
-            return _UnixConnection(self._api.socket, seconds)
-        tls = self._api.tls
-        if tls is None:
-            return HTTPConnection(self._host, self._api.port, timeout=seconds)
-        # It is known by its certificate, whatever names that has: it is the one in the configuration.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        for pair in tls.certificates:
-            context.load_verify_locations(pair.certificate)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return HTTPSConnection(self._host, self._api.port, timeout=seconds, context=context)
+        except (OSError, HTTPException, TlsError) as error:
+            words = words_of(error, self._api)
+            raise ApiClientError(f"the API at {place_of(self._api)} does not answer: {words}") from None
 
 
 def _server_path(name: str) -> str:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 
 import click
 
 from proxyd.api.tokens import known_token, state_directory
 from proxyd.builtins import KINDS
+from proxyd.cli.connection import connect, words_of
 from proxyd.config.startup import EX_CONFIG, load_or_exit
 from proxyd.core.reload import Report
 from proxyd.errors import ProxydError, TlsError
-from proxyd.model.settings import ApiSettings, Config
-from proxyd.model.tls import ServerTlsSettings
-from proxyd.net.certificates import ServerTls
+from proxyd.model.settings import Config
 
 # 100,000 routes take 20 seconds to be read.
 _ANSWER_SECONDS = 300.0
-_CONNECT_SECONDS = 10.0
-_LOOPBACK = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class UnreachableError(ProxydError):
@@ -66,52 +61,19 @@ def ask(config: Config, environ: Mapping[str, str]) -> Report:
     token = known_token(api, state_directory(config.state_directory, environ), environ)
     fields = {"Authorization": f"token {token}"} if token else {}
     try:
-        connection = connect(api)
+        connection = connect(api, _ANSWER_SECONDS)
         connection.request("POST", "/api/reload", headers={"Host": "localhost", "Content-Length": "0", **fields})
         answer = connection.getresponse()
         body = answer.read()
         connection.close()
     except (OSError, HTTPException, TlsError) as error:
-        raise UnreachableError(f"the API cannot be reached: {error}") from None
+        raise UnreachableError(f"the API cannot be reached: {words_of(error, api)}") from None
     if answer.status not in (200, 422):
         raise UnreachableError(f"the API answers {answer.status} {answer.reason}")
     try:
         return Report.from_json(body)
     except (ValueError, TypeError, KeyError):
         raise UnreachableError("the API answers something else than a report") from None
-
-
-def connect(api: ApiSettings) -> HTTPConnection:
-    """A connection to the API, over TLS with nobody but the owner of one of its certificates.
-
-    Raises `OSError` and `TlsError`.
-    """
-    address = _LOOPBACK.get(api.address, api.address)
-    connection = HTTPConnection(address, api.port)
-    if api.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(_CONNECT_SECONDS)
-        sock.connect(api.socket)
-    else:
-        sock = socket.create_connection((address, api.port), _CONNECT_SECONDS)
-    connection.sock = secured(sock, api.tls) if api.tls is not None else sock
-    connection.sock.settimeout(_ANSWER_SECONDS)
-    return connection
-
-
-def secured(sock: socket.socket, tls: ServerTlsSettings) -> ssl.SSLSocket:
-    """TLS with the owner of one of the certificates of `tls`.
-
-    They are in our hands, and compared as a whole: whom they are for, and who has issued them, tells nothing more.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    secure = context.wrap_socket(sock)
-    if secure.getpeercert(binary_form=True) not in ServerTls(tls).leaves():
-        secure.close()
-        raise TlsError("the API", "shows another certificate than the configuration has")
-    return secure
 
 
 def signal_instead(config: Config, reason: str) -> None:

@@ -89,7 +89,21 @@ class RoutesTests(SynchronousTestCase):
         self.serve(api % (issued.certificate, issued.key))
         self.check()
         self.configure(api % (other.certificate, other.key))
-        self.assertIn("CERTIFICATE_VERIFY_FAILED", self.bad("list"))
+        self.assertIn("shows another certificate than the configuration has", self.bad("list"))
+
+    def test_over_tls_on_a_socket(self) -> None:
+        """With certificates that were found in a directory."""
+        Authority(self.directory / "x").issue("elsewhere.test")
+        self.serve(f"{{socket: api.sock, open: true, tls: {{certificate_directories: [{self.directory / 'x'}]}}}}")
+        self.check()
+
+    def test_an_api_that_wants_certificates(self) -> None:
+        """The command has none, and says so."""
+        authority = Authority(self.directory)
+        own = authority.issue("own")
+        tls = f"certificates: [{{certificate: {own.certificate}, key: {own.key}}}], client_certificates: required"
+        self.serve(f"{{port: {free_port()}, open: true, tls: {{{tls}, client_ca: {authority.file}}}}}")
+        self.assertIn("it wants a certificate of its clients, and this command has none", self.bad("list"))
 
     def test_what_cannot_be_asked(self) -> None:
         """No API, nobody there, no store in a file."""
