@@ -63,6 +63,7 @@ class FakeHub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or the body of each answer waits for an acknowledgement, 40 ms
 
             def log_message(self, *_: object) -> None:
                 pass
