@@ -154,7 +154,9 @@ class SubdomainTests(unittest.SynchronousTestCase):
 
             def page() -> requests.Response | None:
                 answer = alice.session.get(f"{hub.url}/hub/spawn/alice", timeout=SECONDS)
-                return answer if answer.url == f"{server}/user/alice/" else None
+                # A page that waits for the application has the same URL, and the status 503.
+                there = answer.url == f"{server}/user/alice/" and answer.status_code == 200
+                return answer if there else None
 
             told = wait_for(page, "the application", SECONDS, 0.5)
             assert told is not None
