@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import socket
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -25,6 +24,7 @@ from proxyd.reload import Reloads, Take
 from proxyd.service import ProxyService
 from proxyd.testing.transports import MemoryTransport
 from tests.certificates import Authority
+from tests.support import free_port
 from tests.test_service import ServiceCase
 
 PATIENCE_SECONDS = 30.0
@@ -631,9 +631,7 @@ class RestartTests(ReloadCase):
 
     def test_numbers_at_another_address_of_the_same_port(self) -> None:
         """Nobody can listen there while we do."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            place = f"port: {probe.getsockname()[1]}"
+        place = f"port: {free_port()}"
         service = self.serve(f"metrics: {{{place}}}")
         wanted = f"metrics: {{{place}, address: 127.0.0.2}}\ndrain_seconds: 7"
         self.assertEqual(self.reload(service, wanted), Report(("drain_seconds",), ("metrics.address",)))

@@ -135,9 +135,9 @@ class Asker:
             path, slash, rest = url.removeprefix(_UNIX).partition("/")
             self._socket = unquote(path)
             url = "http://localhost" + slash + rest
-        elif _NO_NAME.search(urlsplit(url).hostname or ""):
-            netloc = urlsplit(url).netloc
-            self._host = unquote(urlsplit(url).hostname or "")
+        elif _NO_NAME.search(name := (parts := urlsplit(url)).hostname or ""):
+            netloc = parts.netloc
+            self._host = unquote(name)
             last = netloc.rpartition(":")[2]
             port = f":{last}" if last.isdigit() else ""
             shown = f"[{self._host.partition('%')[0]}]" if ":" in self._host else self._host

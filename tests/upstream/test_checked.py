@@ -16,6 +16,7 @@ from proxyd.upstream.checked import CheckedNames
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.dialing import Dialer
 from proxyd.upstream.pools import Pools
+from tests.support import free_port
 
 from .test_dialing import DialingCase
 
@@ -85,7 +86,7 @@ class CheckedNamesTests(DialingCase):
             connection = await self.connect(f"http://localhost:{port}", names)
             self.assertEqual(address, connection.transport.getPeer().host)
         with self.assertRaises(ConnectError):
-            await self.connect(f"http://localhost:{self.free_port()}", names)
+            await self.connect(f"http://localhost:{free_port()}", names)
         self.assertEqual([], names.asked)
 
     async def test_unknown_names(self) -> None:

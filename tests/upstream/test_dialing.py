@@ -22,6 +22,7 @@ from proxyd.net.reactor import DataPathReactor
 from proxyd.upstream.connection import UpstreamConnection
 from proxyd.upstream.dialing import Dialer, interleave
 from proxyd.upstream.pools import Pools
+from tests.support import free_port
 
 reactor: Any = installed
 
@@ -62,12 +63,6 @@ class DialingCase(TestCase):
         sock.bind((address, port))
         sock.listen(backlog)
         return int(sock.getsockname()[1])
-
-    def free_port(self) -> int:
-        """A port on which nobody listens."""
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
 
 
 class DialingTests(DialingCase):
@@ -129,7 +124,7 @@ class DialingTests(DialingCase):
 
     async def test_refused(self) -> None:
         """Nobody there: the error says who was tried and what happened."""
-        port = self.free_port()
+        port = free_port()
         for url, hosts in (
             (f"http://127.0.0.1:{port}", {}),
             (f"http://n.test:{port}", {"n": ("127.0.0.1", "127.0.0.2")}),
@@ -146,7 +141,7 @@ class DialingTests(DialingCase):
 
     async def test_too_slow(self) -> None:
         """The time covers the look-up and all attempts."""
-        port = self.free_port()
+        port = free_port()
         self.full_backlog("127.0.0.3", port)
         silent: Deferred[Any] = Deferred()
         for url, hosts in ((f"http://127.0.0.3:{port}", {}), ("http://name.test", {"name": silent})):
@@ -158,7 +153,7 @@ class DialingTests(DialingCase):
 
     async def test_cancelled(self) -> None:
         """Nothing is left of a dial that is given up."""
-        port = self.free_port()
+        port = free_port()
         self.full_backlog("127.0.0.3", port)
         silent: Deferred[Any] = Deferred()
         for url, hosts in ((f"http://127.0.0.3:{port}", {}), ("http://name.test", {"name": silent})):
